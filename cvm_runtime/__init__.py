@@ -1,0 +1,32 @@
+"""Integer-only inference with identical bits everywhere: the CVM runtime.
+
+    import cvm_runtime as cvm
+
+    model = cvm.load("model/symbol", "model/params")
+    outputs = model.run(x)            # one int32 array per output
+
+Needs numpy and the C library that is built with this package, nothing else.
+"""
+
+from ._lib import CvmError, CvmLibraryError, CvmLogicError, CvmRuntimeError, library_path
+from ._version import __version__
+from .context import Context, cpu, formal, gpu
+from .model import Model, Node, Tensor, gas, load
+
+__all__ = [
+    "Context",
+    "CvmError",
+    "CvmLibraryError",
+    "CvmLogicError",
+    "CvmRuntimeError",
+    "Model",
+    "Node",
+    "Tensor",
+    "__version__",
+    "cpu",
+    "formal",
+    "gas",
+    "gpu",
+    "library_path",
+    "load",
+]

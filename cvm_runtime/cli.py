@@ -1,0 +1,274 @@
+"""The commands of ``python -m cvm_runtime``.
+
+Each takes a directory with the files ``symbol`` and ``params``, prints for a
+reader or, with --json, for a program, and exits with 0, with 1 when the answer
+is no (verify), or with 2 after an error, which is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import CvmError, Model, Tensor, __version__, cpu, formal, gas, gpu, load
+from .context import Context
+
+FAILED, ERROR = 1, 2
+
+
+class UserError(Exception):
+    """A fault in the arguments or files of the command."""
+
+
+def _load(args: argparse.Namespace, ctx: Context | None = None) -> Model:
+    if not args.dir.is_dir():
+        raise UserError(f"{args.dir} is no directory; expected one with the files 'symbol' and 'params'")
+    return load(args.dir / "symbol", args.dir / "params", ctx or _context(args))
+
+
+def _context(args: argparse.Namespace) -> Context:
+    if args.device == "formal":
+        return formal()
+    return gpu() if args.device == "gpu" else cpu(threads=args.threads)
+
+
+def _input(args: argparse.Namespace, model: Model) -> np.ndarray:
+    """The array of --input, else seeded values of the model's shape and precision."""
+    if args.input is None:
+        bound = 2 ** (model.input_precision - 1) - 1
+        rng = np.random.default_rng(args.seed)
+        return rng.integers(-bound, bound, model.input_shape, np.int64, endpoint=True).astype(np.int32)
+    try:
+        x = np.load(args.input, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise UserError(f"{args.input} cannot be read as an .npy file: {e}") from None
+    if not isinstance(x, np.ndarray):
+        raise UserError(f"{args.input} holds several arrays, expected one")
+    return x
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    """Columns of text; numbers are right-aligned."""
+    cells = [header] + [[f"{c:,}" if isinstance(c, int) else str(c) for c in row] for row in rows]
+    right = [bool(rows) and isinstance(rows[0][k], int) for k in range(len(header))]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(header))]
+    lines = []
+    for row in cells:
+        line = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right))
+        lines.append("  ".join(line).rstrip())
+    return "\n".join(lines)
+
+
+def _tensor(t: Tensor) -> dict[str, Any]:
+    return {"shape": list(t.shape), "precision": t.precision}
+
+
+def _shapes(tensors: list[Tensor]) -> str:
+    return " ".join(str(t.shape) for t in tensors)
+
+
+def info(args: argparse.Namespace) -> int:
+    model = _load(args)
+    if args.json:
+        _print_json(
+            {
+                "version": model.version,
+                "postprocess": model.postprocess,
+                "input": _tensor(Tensor(model.input_shape, model.input_precision)),
+                "outputs": [_tensor(t) for t in model.outputs],
+                "gas": model.gas,
+                "storage_bytes": model.storage_bytes,
+                "arena_bytes": model.arena_bytes,
+                "nodes": [
+                    {"name": n.name, "op": n.op, "outputs": [_tensor(t) for t in n.outputs], "gas": n.gas}
+                    for n in model.nodes
+                ],
+            }
+        )
+        return 0
+    rows = [
+        [n.index, n.op, n.name, _shapes(n.outputs), " ".join(str(t.precision) for t in n.outputs), n.gas]
+        for n in model.nodes
+    ]
+    print(_table(["#", "operator", "name", "shape", "bits", "gas"], rows))
+    print(f"\nversion {model.version}, postprocess {model.postprocess or 'none'}")
+    print(f"input   {model.input_shape}, {model.input_precision} bits")
+    for k, t in enumerate(model.outputs):
+        print(f"output {k} {t.shape}, {t.precision} bits")
+    print(f"gas {model.gas:,}, storage {model.storage_bytes:,} bytes, working memory {model.arena_bytes:,} bytes")
+    return 0
+
+
+def _output_paths(path: Path, count: int) -> list[Path]:
+    """y.npy, or y_0.npy, y_1.npy, ... for several outputs."""
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}_{k}{path.suffix}") for k in range(count)]
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    """Writes under another name first, so that no half-written file is ever seen."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as f:
+                np.save(f, array)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as e:
+        raise UserError(f"{path} cannot be written: {e.strerror}") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    model = _load(args)
+    outputs = model.run(_input(args, model))
+    paths = _output_paths(args.output, len(outputs)) if args.output else []
+    for path, y in zip(paths, outputs):
+        _write(path, y)
+    if args.json:
+        report: dict[str, Any] = {"files": [str(p) for p in paths]}
+        if not paths:
+            report = {"outputs": [y.tolist() for y in outputs]}
+        _print_json(report)
+    elif paths:
+        for path, y in zip(paths, outputs):
+            print(f"{path}: {y.shape} int32")
+    else:
+        for y in outputs:
+            print(y)
+    return 0
+
+
+def print_gas(args: argparse.Namespace) -> int:
+    value = gas(args.dir / "symbol")
+    if args.json:
+        _print_json({"gas": value})
+    else:
+        print(value)
+    return 0
+
+
+def _executors() -> list[Context]:
+    """Every executor of this library: formal, and the CPU with some thread counts."""
+    counts = sorted({1, 2, 3, os.cpu_count() or 1})
+    return [formal()] + [cpu(threads=n) for n in counts] + [gpu()]
+
+
+def verify(args: argparse.Namespace) -> int:
+    hashes = {}
+    for ctx in _executors():
+        try:
+            model = _load(args, ctx)
+        except CvmError as e:
+            if ctx == gpu() and e.status == 2:
+                continue  # not built in, or no device: nothing to compare
+            raise
+        digest = hashlib.sha256()
+        for y in model.run(_input(args, model)):
+            digest.update(y.tobytes())
+        hashes[repr(ctx)] = digest.hexdigest()
+    same = len(set(hashes.values())) == 1
+    if args.json:
+        _print_json({"same": same, "sha256": hashes})
+    else:
+        for name, value in hashes.items():
+            print(f"{value}  {name}")
+        print("all executors agree" if same else "the executors DIFFER")
+    return 0 if same else FAILED
+
+
+def bench(args: argparse.Namespace) -> int:
+    model = _load(args)
+    x = _input(args, model)
+    model.run(x)  # the first run touches the memory
+    runs = np.array([model.profile(x)[1] for _ in range(args.repeat)])
+    totals = runs.sum(axis=1)
+    median = np.median(runs, axis=0)
+    by_op: dict[str, float] = {}
+    for node, seconds in zip(model.nodes, median):
+        if node.op != "null":
+            by_op[node.op] = by_op.get(node.op, 0.0) + float(seconds)
+    shares = sorted(by_op.items(), key=lambda item: -item[1])
+    whole = sum(by_op.values()) or 1.0
+    if args.json:
+        _print_json(
+            {
+                "threads": model.threads,
+                "repeat": args.repeat,
+                "median_ms": float(np.median(totals)) * 1e3,
+                "min_ms": float(totals.min()) * 1e3,
+                "operators_ms": {op: seconds * 1e3 for op, seconds in shares},
+            }
+        )
+        return 0
+    print(f"{args.device}, {model.threads} threads, {args.repeat} runs")
+    print(f"median {np.median(totals) * 1e3:.3f} ms, min {totals.min() * 1e3:.3f} ms")
+    rows = [[op, f"{seconds * 1e3:9.3f} ms", f"{seconds / whole:6.1%}"] for op, seconds in shares]
+    print(_table(["operator", "   median", " share"], rows))
+    return 0
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cvm_runtime", description="Runs and inspects CVM models.")
+    parser.add_argument("--version", action="version", version=__version__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("dir", type=Path, metavar="DIR", help="directory with the files symbol and params")
+    common.add_argument("--json", action="store_true", help="print JSON")
+    device = argparse.ArgumentParser(add_help=False)
+    device.add_argument("--device", choices=["cpu", "formal", "gpu"], default="cpu")
+    device.add_argument("--threads", type=_count, default=0, help="threads of the CPU; 0: one per processor")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--input", type=Path, metavar="X.npy", help="default: seeded random values")
+    data.add_argument("--seed", type=_count, default=0, help="seed of the random values")
+
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, function: Any, text: str, parents: list[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
+        command.set_defaults(function=function)
+        return command
+
+    add("info", info, "print the graph, its precisions and costs", [device])
+    command = add("run", run, "run the model once", [device, data])
+    command.add_argument("--output", type=Path, metavar="Y.npy", help="default: print the outputs")
+    add("gas", print_gas, "print the cost of one inference", [])
+    add("verify", verify, "compare all executors and thread counts bit for bit", [data])
+    command = add("bench", bench, "measure the time of one inference", [device, data])
+    command.add_argument("--repeat", type=_count, default=20, help="number of runs")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    if getattr(args, "repeat", 1) < 1:
+        print("error: --repeat is 0, expected at least 1", file=sys.stderr)
+        return ERROR
+    try:
+        return args.function(args)
+    except (CvmError, UserError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return ERROR
+    except BrokenPipeError:  # the reader of stdout left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR

@@ -1,0 +1,30 @@
+"""Where models and data sets live when nothing else is said.
+
+The environment variables MRT_MODEL_ROOT and MRT_DATASET_ROOT override the defaults. Nothing is created here: a folder
+comes into being when something is written into it, so importing works with a read-only home.
+"""
+import os
+
+__all__ = ["MRT_DATASET_ROOT", "MRT_MODEL_ROOT", "dataset_roots"]
+
+
+def _root(variable, default):
+    return os.path.abspath(os.path.expanduser(os.environ.get(variable) or default))
+
+
+_DATASET_DEFAULT = os.path.join("~", ".mxnet", "datasets")
+
+MRT_MODEL_ROOT = _root("MRT_MODEL_ROOT", os.path.join("~", "mrt_model"))
+MRT_DATASET_ROOT = _root("MRT_DATASET_ROOT", _DATASET_DEFAULT)
+
+
+def dataset_roots():
+    """Folders searched for a data set nobody gave a folder for, in order and without repeats.
+
+    The environment variable, the default, then the small copies that come with a checkout (`model_zoo/data` beside this
+    package or in the current folder).
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    bundled = [os.path.join(folder, "model_zoo", "data") for folder in (package, os.getcwd())]
+    home = os.path.abspath(os.path.expanduser(_DATASET_DEFAULT))
+    return list(dict.fromkeys([_root("MRT_DATASET_ROOT", _DATASET_DEFAULT), home] + bundled))

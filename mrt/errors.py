@@ -1,0 +1,19 @@
+"""The errors of this package. Each message says what was found, what was expected, where, and what to do."""
+
+__all__ = ["MRTError", "ModelError", "StateError", "UnsupportedError"]
+
+
+class MRTError(Exception):
+    """Base of every error a user can cause; `python -m mrt.main2` prints it as one line and exits with status 1."""
+
+
+class ModelError(MRTError, ValueError):
+    """A checkpoint, symbol or params file is damaged, incomplete, or does not fit together."""
+
+
+class UnsupportedError(MRTError, NotImplementedError):
+    """The network holds operators or attributes that cannot become integers; the message lists all of them."""
+
+
+class StateError(MRTError, RuntimeError):
+    """A method was called before the step it builds on, or twice; the message names the step."""

@@ -1,0 +1,327 @@
+"""A network as plain Python objects: nodes that point at their inputs, and numpy parameters.
+
+    graph = Graph.from_symbol(symbol, params)       # or Graph.load(symbol_file, params_file)
+    for node in graph.topological(): ...
+    graph = graph.rewrite(lambda node, inputs: node.with_inputs(inputs))
+    graph.save(symbol_file, params_file)
+
+This is the only module that knows MXNet's symbol JSON. Whatever MXNet reads, from 0.8 to 1.9, loads: the text goes through
+MXNet's own upgrade of old files first. A graph is never changed in place; passes make new graphs from old ones.
+"""
+import ast
+import json
+import re
+import warnings
+from collections import namedtuple
+
+import numpy as np
+
+from mrt.errors import ModelError
+from mrt.mxnet_bridge import mx
+from mrt.params_file import load_params, save_params
+from mrt.utils import atomic_write
+
+__all__ = ["Entry", "Graph", "Names", "Node", "invoke"]
+
+Entry = namedtuple("Entry", "node index")
+Entry.__doc__ = "Output number `index` of `node`."
+
+VARIABLE = "null"
+
+
+class Node:
+    """One operator or variable. `attrs` maps text to text as in MXNet; `inputs` is a tuple of Entry."""
+
+    __slots__ = ("attrs", "inputs", "name", "op")
+
+    def __init__(self, op, name, inputs=(), attrs=None):
+        self.op = op
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.attrs = {key: str(value) for key, value in (attrs or {}).items()}
+
+    def __repr__(self):
+        return f"{self.op} {self.name}({', '.join(e.node.name for e in self.inputs)})"
+
+    def with_inputs(self, inputs):
+        """This node on other inputs; itself when nothing changes."""
+        inputs = tuple(inputs)
+        return self if inputs == self.inputs else Node(self.op, self.name, inputs, self.attrs)
+
+    @property
+    def is_variable(self):
+        return self.op == VARIABLE
+
+    @property
+    def kind(self):
+        """The operator a reader means: `op_type` for MXNet's Custom nodes, else the operator."""
+        return self.attrs.get("op_type", self.op) if self.op == "Custom" else self.op
+
+    def _value(self, key, default, accept, expected):
+        text = self.attrs.get(key)
+        if text is None:
+            return default
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text).replace("L", ""))
+        except (ValueError, SyntaxError):
+            value = text
+        if not accept(value):
+            raise ModelError(f"node {self.name} ({self.kind}): attribute {key}={text!r}, expected {expected}")
+        return value
+
+    def int(self, key, default=None):
+        return self._value(key, default, lambda v: isinstance(v, int), "an integer")
+
+    def float(self, key, default=None):
+        return self._value(key, default, lambda v: isinstance(v, (int, float)), "a number")
+
+    def bool(self, key, default=False):
+        return bool(self._value(key, default, lambda v: v in (True, False, 0, 1), "True or False"))
+
+    def str(self, key, default=""):
+        return self.attrs.get(key, default)
+
+    def tuple(self, key, default=()):
+        value = self._value(key, default, lambda v: isinstance(v, (int, tuple, list)), "a tuple of integers")
+        return (value,) if isinstance(value, int) else tuple(value)
+
+
+class Names:
+    """Gives names no node of the graph has yet, in MRT's scheme `mrt_<pass>_<hint>_<k>`."""
+
+    def __init__(self, taken):
+        self.taken = set(taken)
+
+    def fresh(self, stage, hint):
+        k = 0
+        while f"mrt_{stage}_{hint}_{k}" in self.taken:
+            k += 1
+        return self.take(f"mrt_{stage}_{hint}_{k}")
+
+    def take(self, name):
+        self.taken.add(name)
+        return name
+
+
+class Graph:
+    """`outputs`: list of Entry; `params`: name -> numpy array, in topological order; a variable without one is an input."""
+
+    def __init__(self, outputs, params):
+        self.outputs = list(outputs)
+        self._nodes = None
+        self.params = {node.name: params[node.name] for node in self.topological() if node.is_variable and node.name in params}
+
+    # --- reading the structure
+
+    def topological(self):
+        """All nodes, inputs before users: depth first from the outputs, left to right, so the order is reproducible."""
+        if self._nodes is None:
+            order, seen = [], set()
+            stack = [(entry.node, False) for entry in reversed(self.outputs)]
+            while stack:
+                node, inputs_done = stack.pop()
+                if inputs_done:
+                    order.append(node)
+                elif node not in seen:
+                    seen.add(node)
+                    stack.append((node, True))
+                    stack.extend((e.node, False) for e in reversed(node.inputs) if e.node not in seen)
+            self._nodes = order
+        return self._nodes
+
+    def inputs(self):
+        return [node for node in self.topological() if node.is_variable and node.name not in self.params]
+
+    def is_param(self, node):
+        return node.is_variable and node.name in self.params
+
+    def find(self, name):
+        """The node of that name, or None."""
+        return next((node for node in self.topological() if node.name == name), None)
+
+    def consumers(self):
+        """node -> list of the nodes that read any of its outputs (None stands for the graph's own outputs)."""
+        users = {node: [] for node in self.topological()}
+        for node in self.topological():
+            for entry in node.inputs:
+                users[entry.node].append(node)
+        for entry in self.outputs:
+            users[entry.node].append(None)
+        return users
+
+    def check_names(self):
+        """Every table of MRT is keyed by node name: a name given twice is an error."""
+        seen, twice = set(), []
+        for node in self.topological():
+            if node.name in seen and node.name not in twice:
+                twice.append(node.name)
+            seen.add(node.name)
+        if twice:
+            raise ModelError(f"node names must be unique; given more than once: {', '.join(twice)}. "
+                             "Rename them in the network, or call Model.fix_original_model first.")
+
+    # --- changing it
+
+    def rewrite(self, visit, params=None):
+        """A new graph. `visit(node, inputs)` sees every node in topological order, `inputs` being the entries that replace
+        its own, and returns what takes its place: a Node, an Entry (for output 0), or a list with an Entry per output.
+        `params` are the parameters of the new graph, the same by default; the visitor may add to that dictionary."""
+        done = {}
+        for node in self.topological():
+            done[node] = visit(node, tuple(_lookup(done, e) for e in node.inputs))
+        return Graph([_lookup(done, e) for e in self.outputs], self.params if params is None else params)
+
+    # --- shapes
+
+    def infer_shapes(self, **input_shapes):
+        """node -> list of the shapes of its outputs, inferred by MXNet from the shapes of the inputs and parameters."""
+        known = {node.name: node.tuple("__shape__") for node in self.inputs()}
+        known.update({name: tuple(shape) for name, shape in input_shapes.items()})
+        missing = [name for name, shape in known.items() if not shape or 0 in shape]
+        if missing:
+            raise ModelError(f"the shape of input {missing[0]} is not known; pass it, as in prepare((1, 3, 224, 224))")
+        symbol = self.to_symbol().get_internals()
+        heads = json.loads(symbol.tojson())
+        self._check_param_shapes(symbol, known)
+        try:
+            _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
+        except mx.MXNetError as error:
+            raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {_first_line(error)}") from error
+        if shapes is None:
+            raise ModelError(f"MXNet cannot infer all shapes from {_shape_text(known)}; is a parameter missing?")
+        by_name = {}
+        for (node_id, index, *_), shape in zip(heads["heads"], shapes):
+            by_name.setdefault(heads["nodes"][node_id]["name"], {})[index] = tuple(shape)
+        return {node: [by_name[node.name][i] for i in sorted(by_name[node.name])] for node in self.topological()}
+
+    def _check_param_shapes(self, symbol, known):
+        try:
+            arg_shapes, _, aux_shapes = symbol.infer_shape_partial(**known)
+        except mx.MXNetError:
+            return  # the full inference that follows says why, or succeeds because it knows more
+        names = symbol.list_arguments() + symbol.list_auxiliary_states()
+        for name, shape in zip(names, list(arg_shapes) + list(aux_shapes)):
+            if name in self.params and shape and 0 not in shape and tuple(shape) != self.params[name].shape:
+                raise ModelError(f"parameter {name} has shape {self.params[name].shape} in the params file, but the symbol "
+                                 f"needs {tuple(shape)} with {_shape_text(known)}; the two files do not belong together "
+                                 "or the input shape is wrong")
+
+    # --- MXNet symbols and files
+
+    @staticmethod
+    def from_symbol(symbol, params):
+        """From an mx.sym.Symbol and a dictionary of NDArray or numpy arrays."""
+        nodes, heads = _parse(symbol.tojson())
+        arrays = {name: value if isinstance(value, np.ndarray) else value.asnumpy() for name, value in params.items()}
+        return Graph([Entry(nodes[e[0]], e[1]) for e in heads], arrays)
+
+    def to_symbol(self):
+        """The mx.sym.Symbol; the parameters are `self.params`."""
+        index = {node: i for i, node in enumerate(self.topological())}
+        nodes = [{"op": n.op, "name": n.name, **({"attrs": n.attrs} if n.attrs else {}),
+                  "inputs": [[index[e.node], e.index, 0] for e in n.inputs]} for n in self.topological()]
+        text = json.dumps({"nodes": nodes, "arg_nodes": [i for i, n in enumerate(self.topological()) if n.is_variable],
+                           "node_row_ptr": list(range(len(nodes) + 1)),
+                           "heads": [[index[e.node], e.index, 0] for e in self.outputs],
+                           "attrs": {"mxnet_version": ["int", 10901]}})
+        return mx.sym.load_json(text)
+
+    def to_block(self, dtype, ctx=None):
+        """An executable gluon SymbolBlock with the parameters loaded in `dtype` on `ctx`, one context or a list."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Cannot decide type")  # the inputs may have any
+            block = mx.gluon.SymbolBlock(self.to_symbol(), [mx.sym.var(node.name) for node in self.inputs()])
+        for name, param in block.collect_params().items():
+            param.shape, param.dtype = self.params[name].shape, dtype
+            param.initialize(ctx=ctx or mx.cpu(), force_reinit=True)
+            param.set_data(mx.nd.array(self.params[name], dtype=dtype))
+        return block
+
+    @staticmethod
+    def load(symbol_file, params_file):
+        """Read a checkpoint: MXNet symbol JSON and an NDArray dictionary, as written by `export`, `save_checkpoint`,
+        `collect_params().save` or `save_parameters`."""
+        with _opened(symbol_file) as f:
+            text = f.read()
+        nodes, heads = _parse(_upgrade(text, symbol_file))
+        graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {})
+        return Graph(graph.outputs, load_params(graph, symbol_file, params_file))
+
+    def save(self, symbol_file, params_file):
+        """Write both files; the same graph gives the same bytes."""
+        atomic_write(symbol_file, self.to_symbol().tojson())
+        save_params(self.params, params_file)
+
+
+def invoke(node, arrays):
+    """Run one operator node with MXNet on a list of NDArray; returns the list of its outputs."""
+    attrs = {k: v for k, v in node.attrs.items() if not k.startswith("__")}
+    function = getattr(mx.nd, node.op, None) or getattr(mx.nd._internal, node.op)
+    result = function(*arrays, **attrs)
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def _lookup(done, entry):
+    result = done[entry.node]
+    if isinstance(result, Node):
+        return Entry(result, entry.index)
+    if isinstance(result, Entry):
+        if entry.index != 0:
+            raise ModelError(f"output {entry.index} of {entry.node.name} ({entry.node.kind}) is used, but only its first "
+                             "output exists after rewriting")
+        return result
+    return result[entry.index]
+
+
+def _shape_text(shapes):
+    return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+
+
+def _first_line(error):
+    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+?:\d+: ", "", str(error).strip())
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("Stack", "  [bt]"))]
+    lines = [line for line in lines if line != "MXNetError:"]
+    return re.sub(r"^(MXNetError: )+", "", lines[0]) if lines else "unknown MXNet error"
+
+
+def _opened(path):
+    try:
+        return open(path, encoding="utf-8")
+    except FileNotFoundError:
+        raise ModelError(f"symbol file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"symbol file {path} cannot be read: {error.strerror}") from None
+
+
+def _upgrade(text, path):
+    """The text as MXNet 1.9 writes it. Operators MXNet does not know are named before MXNet stops at the first."""
+    try:
+        document = json.loads(text)
+        nodes = document["nodes"]
+        operators = {(node["name"], node["op"]) for node in nodes if node["op"] != VARIABLE}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not an MXNet symbol file: {type(error).__name__}: {error}. It may be truncated; export "
+                         "the network again") from None
+    known = set(mx.operator.get_all_registered_operators()) | {"Custom"}
+    unknown = sorted(f"{name} ({op})" for name, op in operators if op not in known)
+    if unknown:
+        raise ModelError(f"{path} holds operators that MXNet {mx.__version__} does not have: {', '.join(unknown)}. "
+                         "Split the network before them or replace them")
+    try:
+        return mx.sym.load_json(text).tojson()
+    except mx.MXNetError as error:
+        raise ModelError(f"{path}: MXNet cannot load it: {_first_line(error)}") from error
+
+
+def _parse(text):
+    """MXNet 1.9 JSON -> (list of Node, list of [node, output] heads)."""
+    document = json.loads(text)
+    nodes = []
+    for item in document["nodes"]:
+        attrs = item.get("attrs", {})
+        if item["op"] == VARIABLE:
+            # training hints (learning rate, initializer, dtype) say nothing about the network, and a float32 hint would
+            # stand in the way of exact simulation
+            attrs = {k: v for k, v in attrs.items() if k == "__shape__" or not k.startswith("__")}
+        nodes.append(Node(item["op"], item["name"], [Entry(nodes[e[0]], e[1]) for e in item["inputs"]], attrs))
+    return nodes, document["heads"]

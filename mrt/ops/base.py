@@ -1,0 +1,65 @@
+"""What MRT knows of an operator, one object per MXNet operator name.
+
+A class is registered under the names of the operators it handles and says four things about them: what it rejects, how it is
+rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to. The graph
+passes know none of this; adding an operator touches one file of this package.
+"""
+from mrt.errors import UnsupportedError
+
+__all__ = ["OPERATORS", "Operator", "Unchanged", "operator_of", "register"]
+
+OPERATORS = {}
+
+
+def register(*names):
+    """Class decorator: handle the MXNet operators (or the `op_type` of Custom nodes) of these names."""
+    def add(cls):
+        for name in names:
+            if name in OPERATORS:
+                raise NameError(f"operator {name} is registered twice: {type(OPERATORS[name]).__name__}, {cls.__name__}")
+            OPERATORS[name] = cls()
+        return cls
+    return add
+
+
+def operator_of(node):
+    """The registered object for a node; UnsupportedError when there is none."""
+    try:
+        return OPERATORS[node.kind]
+    except KeyError:
+        raise UnsupportedError(f"operator {node.kind} of node {node.name} is not known to MRT; split the network before it "
+                               f"(Model.split) or replace it. Known: {', '.join(sorted(OPERATORS))}") from None
+
+
+class Operator:
+    """The defaults describe an operator that is core, takes one data tensor, and passes scale and precision through."""
+
+    def reject(self, node, graph, shapes):
+        """Why this node cannot be quantized, with a remedy, or None. `shapes`: node -> list of output shapes."""
+        return None
+
+    def rewrite(self, node, inputs, r):
+        """The node(s) of core operators that take the place of `node`; `r` is the passes.rewrite.Rewriter."""
+        return node.with_inputs(inputs)
+
+    def wanted(self, node, precision, q):
+        """The precision wanted of each input, when consumers want `precision` of the output."""
+        return [precision] * len(node.inputs)
+
+    def quantize(self, node, q):
+        """The quantize.Tensor that takes the place of `node` in the integer graph; `q` is the Quantizer."""
+        return q.follow(node, q.tensor(node, 0))
+
+    def export(self, node, inputs, c):
+        """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
+        raise UnsupportedError(f"node {node.name}: the runtime has no operator for {node.kind}")
+
+
+class Unchanged(Operator):
+    """An operator whose runtime counterpart has the same meaning and no attributes."""
+
+    def __init__(self, target=None):
+        self.target = target
+
+    def export(self, node, inputs, c):
+        return c.emit(node, self.target or node.kind, inputs, {})

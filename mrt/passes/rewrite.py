@@ -1,0 +1,40 @@
+"""Every operator becomes core operators, by its own rule."""
+import numpy as np
+
+from mrt.graph import Entry, Names, Node
+from mrt.ops import operator_of
+
+__all__ = ["Rewriter", "rewrite"]
+
+
+class Rewriter:
+    """What the `rewrite` rule of an operator may ask: shapes of the old graph, values of parameters, new nodes."""
+
+    def __init__(self, graph, shapes):
+        self.params = dict(graph.params)
+        self._shapes = shapes
+        self._names = Names(node.name for node in graph.topological())
+
+    def shape(self, entry):
+        """Shape of an entry of the old graph."""
+        return self._shapes[entry.node][entry.index]
+
+    def add(self, op, inputs, attrs, hint):
+        """Entry of a new node, named after the node `hint` it stands for."""
+        return Entry(Node(op, self._names.fresh("rewrite", hint), inputs, attrs), 0)
+
+    def param(self, value, hint):
+        """Entry of a new float32 parameter."""
+        name = self._names.fresh("rewrite", hint)
+        self.params[name] = np.asarray(value, np.float32)
+        return Entry(Node("null", name), 0)
+
+
+def rewrite(graph, shapes):
+    """The graph in core operators; `shapes` as from `graph.infer_shapes()`."""
+    rewriter = Rewriter(graph, shapes)
+
+    def visit(node, inputs):
+        return node if node.is_variable else operator_of(node).rewrite(node, inputs, rewriter)
+
+    return graph.rewrite(visit, rewriter.params)

@@ -1,0 +1,410 @@
+"""The public classes: a float `Model` is prepared, calibrated and quantized through `MRT`, and compiled for the CVM runtime.
+
+    model = Model.load("net.json", "net.params")
+    model.prepare((1, 1, 28, 28))
+    mrt = model.get_mrt()
+    for batch in batches:
+        mrt.set_data(batch)
+        mrt.calibrate()
+    mrt.set_output_prec(8)
+    integers = mrt.quantize()
+    integers.to_cvm("net_cvm", "out", input_shape=(1, 1, 28, 28))
+"""
+import os
+
+import numpy as np
+
+from mrt import calibrate, compiler, simulate
+from mrt import sim_quant_helper as sim
+from mrt.arithmetic import bits
+from mrt.errors import ModelError, MRTError, StateError
+from mrt.graph import Entry, Graph, Node
+from mrt.mxnet_bridge import mx
+from mrt.passes.fold_constants import fold_constants
+from mrt.passes.inputs import name_input
+from mrt.passes.prepare import prepare
+from mrt.quantize import INPUT_PRECISIONS, Options, quantize_graph
+from mrt.utils import atomic_write, extend_fname
+
+__all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
+
+OUT_KEY = "out_key"
+
+
+class Model:
+    """A network: an MXNet symbol and its parameters (`graph` holds both; `symbol` and `params` are views of it)."""
+
+    def __init__(self, symbol, params, dtype="float32"):
+        """`params`: name -> NDArray or numpy array; float ones are kept in `dtype`."""
+        self.graph = Graph.from_symbol(symbol, params)
+        self.graph.params = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in self.graph.params.items()}
+
+    @staticmethod
+    def of(graph):
+        """A Model around an `mrt.graph.Graph`."""
+        model = Model.__new__(Model)
+        model.graph = graph
+        return model
+
+    @property
+    def symbol(self):
+        return self.graph.to_symbol()
+
+    @property
+    def params(self):
+        return {name: mx.nd.array(value, dtype=value.dtype) for name, value in self.graph.params.items()}
+
+    def __iter__(self):
+        return iter(self.symbol)
+
+    def input_names(self):
+        """Names of the variables that are not parameters, in topological order."""
+        return [node.name for node in self.graph.inputs()]
+
+    def output_names(self):
+        """Name of the node behind each output, in output order."""
+        return [entry.node.name for entry in self.graph.outputs]
+
+    names = output_names
+
+    def is_quantized(self):
+        return simulate.is_integer(self.graph)
+
+    def to_graph(self, dtype=None, ctx=None):
+        """An executable gluon SymbolBlock with the parameters loaded; `ctx` is one context or a list.
+
+        A quantized model always computes in float64, which is exact for its 32-bit integers (float32 would not be), and
+        takes input of any type; asking for another `dtype` is an error. A float model computes in `dtype`, float32 by default.
+        """
+        if not self.is_quantized():
+            return self.graph.to_block(dtype or "float32", ctx)
+        if dtype not in (None, "float64", np.float64):
+            raise MRTError(f"a quantized model cannot be simulated in {dtype}: its integers have up to 32 bits; leave dtype out")
+        return simulate.lower(self.graph).to_block("float64", ctx)
+
+    def save(self, symbol_file, params_file):
+        """Write MXNet symbol JSON and an MXNet NDArray dictionary."""
+        self.graph.save(symbol_file, params_file)
+
+    @staticmethod
+    def load(symbol_file, params_file):
+        """Read a checkpoint written by `save`, `export`, `save_checkpoint` or gluon. ModelError says what is wrong with it."""
+        return Model.of(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file)))
+
+    def prepare(self, input_shape=None):
+        """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
+        filled in, {name: shape}, or None to take the shape the symbol declares.
+
+        Errors: ModelError for names, inputs, shapes; UnsupportedError (a NotImplementedError) that lists every operator MRT
+        cannot quantize.
+        """
+        if self.is_quantized():
+            raise StateError("the model is quantized already; prepare takes the float model")
+        self.graph = prepare(self.graph, input_shape)
+
+    def split(self, keys):
+        """(base, top): base computes the nodes named in `keys` (of the prepared network), top the rest from them."""
+        if isinstance(keys, str):
+            raise MRTError(f"keys must be a list of node names, found the string {keys!r}; write [{keys!r}]")
+        keys = list(keys)
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        nodes = {node.name: node for node in self.graph.topological()}
+        unknown = [key for key in keys if key not in nodes]
+        if not keys or twice or unknown:
+            raise MRTError("cannot split: " + (f"given twice: {', '.join(twice)}" if twice else
+                                               f"no such node in the prepared network: {', '.join(unknown)}" if unknown else
+                                               "no keys given"))
+        chosen = [node for node in self.graph.topological() if node.name in set(keys)]
+        shapes = self.graph.infer_shapes()
+        base = Graph([Entry(node, 0) for node in chosen], self.graph.params)
+        top = self.graph.rewrite(lambda node, inputs: Node("null", node.name, attrs={"__shape__": shapes[node][0]})
+                                 if node in chosen else node.with_inputs(inputs))
+        return Model.of(base), Model.of(top)
+
+    @staticmethod
+    def merger(base, top, base_name_maps=None, base_name_map=None):
+        """ModelMerger of a quantized base and its top; `base_name_maps` as from `MRT.get_maps()`."""
+        return ModelMerger(base, top, base_name_maps or base_name_map)
+
+    def get_mrt(self):
+        """The quantizer of this prepared model."""
+        return MRT(self)
+
+    def to_cvm(self, model_name, datadir="./data", input_shape=None, target="cpu", device_ids=None):
+        """Compile a quantized model for one fixed `input_shape` (batch included; default: the shape it was prepared with) and
+        write `symbol` and `params` into the folder datadir/model_name. Returns (symbol text, params bytes).
+
+        The runtime loads and verifies the pair before anything is written. `target` and `device_ids` are accepted for
+        compatibility: the files are the same for every device.
+        """
+        if target not in ("cpu", "gpu", "formal"):
+            raise MRTError(f"target {target!r} is unknown; known are cpu, gpu, formal")
+        symbol, params = compiler.compile_graph(self.graph, input_shape)
+        _verify(symbol, params)
+        folder = os.path.join(os.path.expanduser(datadir), model_name)
+        atomic_write(os.path.join(folder, "params"), params)
+        atomic_write(os.path.join(folder, "symbol"), symbol)
+        return symbol, params
+
+    def fix_original_model(self, model_dir, model_name):
+        """Give every node a name of its own and write model_dir/model_name.fixed.json and .params."""
+        taken = set()
+        variables = {}
+
+        def visit(node, inputs):
+            if node.is_variable:
+                taken.add(node.name)
+                return variables.setdefault(node.name, node)
+            name, k = node.name, 0
+            while name in taken:
+                name, k = f"{node.name}_{k}", k + 1
+            taken.add(name)
+            return Node(node.op, name, inputs, node.attrs)
+
+        self.graph = self.graph.rewrite(visit)
+        self.save(*extend_fname(os.path.join(os.path.expanduser(model_dir), model_name + ".fixed")))
+
+
+class MRT:
+    """Calibrates and quantizes one prepared Model.
+
+    `th_dict`: node name -> threshold. `precs`: node name -> {"out_key": bits of its output, consumer name: bits that consumer
+    wants, own name: bits as a model output}. `scales`: node name -> scale (a list where channels have their own).
+    """
+
+    def __init__(self, model, input_prec=8):
+        if model.graph.find("data") is None:
+            raise StateError("the model has no input called data: call Model.prepare first")
+        self.current_model = model
+        self.old_names = model.output_names()
+        self.th_dict, self.scales, self.restore_names = {}, {}, set()
+        self.precs = {node.name: {} for node in model.graph.topological()}
+        self.precs["data"][OUT_KEY] = input_prec
+        self.op_input_precs = dict(INPUT_PRECISIONS)
+        self.softmax_lambd, self.shift_bits = 10, 5
+        self._statistics, self._loaded_ths = {}, {}
+        self._data, self._observed = None, False
+
+    # --- calibration
+
+    def set_data(self, data):
+        """The next batch of `data` for `calibrate`: NDArray of the network's input shape, any batch size."""
+        self._data, self._observed = data, False
+
+    def calibrate(self, ctx=None, lambd=None, old_ths=None, method=None):
+        """Thresholds from all batches seen so far; returns and stores name -> threshold.
+
+        method: one of mrt.calibrate.METHODS; by default `lambda` when `lambd` is given (a multiple of the standard deviation),
+        else `absmax`. `old_ths`: thresholds to merge, the larger wins. `ctx`: the one context to compute on.
+        """
+        self._not_quantized("calibrate")
+        if self._data is None:
+            raise StateError("calibrate needs data: call set_data first")
+        if isinstance(ctx, (list, tuple)):
+            raise MRTError(f"calibration takes one context, found {len(ctx)}")
+        graph = self.current_model.graph
+        if not self._observed:
+            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu())
+            self._observed = True
+        found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)
+        for old in (self._loaded_ths, old_ths or {}):
+            found.update({name: max(found[name], th) for name, th in old.items() if name in found})
+        self.th_dict = found
+        return found
+
+    def set_threshold(self, name, threshold):
+        """Override one threshold, after `calibrate`: a bound >= 0 for the absolute value of the node's output."""
+        if name not in self.th_dict:
+            raise MRTError(f"no threshold for {name!r}: " + ("call calibrate first" if not self.th_dict else
+                                                            "the prepared network has no such node"))
+        if not threshold >= 0:
+            raise MRTError(f"the threshold of {name} must be >= 0, found {threshold}")
+        self.th_dict[name] = float(threshold)
+
+    def set_th_dict(self, th_dict):
+        """Replace all thresholds (name -> bound)."""
+        self.th_dict = dict(th_dict)
+
+    # --- settings
+
+    def set_restore(self, name):
+        """Compute this node in float (to find a culprit; the result cannot be compiled)."""
+        self.restore_names.add(name)
+
+    def set_input_prec(self, prec):
+        """Bits of the input, 8 by default."""
+        self.precs["data"][OUT_KEY] = _bits("input precision", prec)
+
+    def set_output_prec(self, prec):
+        """Bits of every output; without it an output keeps the precision that falls out."""
+        for name in self.old_names:
+            self.precs[name][name] = _bits("output precision", prec)
+
+    set_out_prec = set_output_prec
+
+    def set_softmax_lambd(self, val):
+        """Softmax treats logits further than this below the largest as this far below. Default 10."""
+        self.softmax_lambd = val
+
+    def set_shift_bits(self, val):
+        """Kept for scripts of the original: rescaling here is exact, so the bound on its power-of-two pre-shift has no use."""
+        self.shift_bits = val
+
+    # --- quantization
+
+    def quantize(self):
+        """The integer Model (also `current_model`). Needs a threshold for every node; once per object."""
+        self._not_quantized("quantize")
+        if not self.th_dict:
+            raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
+        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names))
+        result = quantize_graph(self.current_model.graph, self.th_dict, options)
+        for name, precision in result.precisions.items():
+            self.precs[name][OUT_KEY] = precision
+        self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
+        self.scales.update((t.entry.node.name, _plain(t.scale)) for t in result.outputs)
+        self.current_model = Model.of(result.graph)
+        return self.current_model
+
+    def get_output_scales(self):
+        """Scale of each output: real value = integer / scale."""
+        self._quantized("get_output_scales")
+        return [self.scales[name] for name in self.current_model.output_names()]
+
+    def get_maps(self):
+        """Current output name -> name it had in the prepared model."""
+        return dict(zip(self.current_model.output_names(), self.old_names))
+
+    def get_inputs_ext(self):
+        """{"data": {"scale": s, "target_bit": p}}: how real input becomes integers."""
+        self._quantized("get_inputs_ext")
+        return {"data": {"scale": self.scales["data"], "target_bit": self.precs["data"][OUT_KEY]}}
+
+    # --- checkpoints
+
+    def save(self, model_name, datadir="./data"):
+        """Write datadir/model_name.json, .params and .ext (one JSON document per line: old output names, thresholds,
+        precisions, scales, settings)."""
+        symbol_file, params_file, ext_file = self._files(model_name, datadir)
+        self.current_model.save(symbol_file, params_file)
+        settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
+                    "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs}
+        sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
+
+    @staticmethod
+    def load(model_name, datadir="./data"):
+        """Read what `save` wrote; files of the original, without the line of settings, load with default settings."""
+        symbol_file, params_file, ext_file = MRT._files(model_name, datadir)
+        lines = sim.load_ext(ext_file)
+        if len(lines) not in (4, 5):
+            raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint again")
+        mrt = MRT(Model.load(symbol_file, params_file))
+        mrt.old_names, mrt.th_dict, mrt.precs, mrt.scales = lines[:4]
+        mrt._loaded_ths = dict(mrt.th_dict)
+        settings = lines[4] if len(lines) == 5 else {}
+        mrt.restore_names = set(settings.pop("restore_names", ()))
+        vars(mrt).update(settings)
+        return mrt
+
+    @staticmethod
+    def _files(model_name, datadir):
+        return extend_fname(os.path.join(os.path.expanduser(datadir), model_name), with_ext=True)
+
+    def _not_quantized(self, method):
+        if self.current_model.is_quantized():
+            raise StateError(f"{method}: this MRT object has quantized its model already; start from Model.get_mrt() again")
+
+    def _quantized(self, method):
+        if not self.current_model.is_quantized():
+            raise StateError(f"{method}: call quantize first")
+
+
+class ModelSpliter:
+    """`ModelSpliter(model, keys).split()` is `model.split(keys)`."""
+
+    def __init__(self, model, keys):
+        self.model, self.keys = model, keys
+
+    def split(self):
+        return self.model.split(self.keys)
+
+
+class ModelMerger:
+    """Joins a quantized base and its top again."""
+
+    def __init__(self, base_model, top_model, base_name_maps=None):
+        self.base, self.top = base_model, top_model
+        self.maps = dict(base_name_maps or {name: name for name in base_model.output_names()})
+
+    def merge(self, callback=None):
+        """One integer Model. `callback(node, top_params, graph) -> node` sees every node of the top with its new inputs and
+        may return another; `graph` maps the names done so far to nodes. It is called for the inputs that the base replaces
+        too, with its result ignored there."""
+        outputs = {self.maps[e.node.name]: e for e in self.base.graph.outputs if e.node.name in self.maps}
+        missing = [node.name for node in self.top.graph.inputs() if node.name not in outputs]
+        if missing:
+            raise MRTError(f"the base computes {', '.join(outputs) or 'nothing'}, but the top needs {', '.join(missing)}")
+        base_params, top_params = self.base.graph.params, self.top.graph.params
+        done = {}
+
+        def visit(node, inputs):
+            new = node.with_inputs(inputs)
+            new = callback(new, top_params, done) if callback else new
+            if node.name in outputs:
+                new = outputs[node.name]
+            done[node.name] = new
+            return new
+
+        clashes = [n for n in top_params if n in base_params and not np.array_equal(top_params[n], base_params[n])]
+        if clashes:
+            raise MRTError(f"base and top have different parameters of the same name: {', '.join(clashes)}; rename them")
+        graph = self.top.graph.rewrite(visit, {**base_params, **top_params})
+        graph.check_names()
+        return Model.of(_with_precisions(graph))
+
+    def get_output_scales(self, base_oscales, maps):
+        """Scale of each merged output, in output order. `base_oscales`: scales of the base's outputs, in their order; `maps`:
+        merged output name -> original name of the base output whose scale it carries, or "None" for scale 1."""
+        by_name = {self.maps.get(n, n): s for n, s in zip(self.base.output_names(), base_oscales)}
+        names = self.top.output_names()
+        if sorted(maps) != sorted(names):
+            raise MRTError(f"output scales are given for {', '.join(maps)}, but the outputs are {', '.join(names)}")
+        unknown = [value for value in maps.values() if value not in ("None", None) and value not in by_name]
+        if unknown:
+            raise MRTError(f"{', '.join(unknown)} is no output of the base; those are {', '.join(by_name)}")
+        return [1 if maps[name] in ("None", None) else by_name[maps[name]] for name in names]
+
+
+def reduce_graph(model, input_shapes):
+    """A quantized Model for another shape of its input: `input_shapes` is {"data": shape}, batch included."""
+    graph = fold_constants(name_input(model.graph, input_shapes))
+    graph.infer_shapes()
+    return Model.of(_with_precisions(graph))
+
+
+def _with_precisions(graph):
+    """Constants that came with the top or from folding get the precision their values need."""
+    def visit(node, inputs):
+        if not graph.is_param(node) or "precision" in node.attrs:
+            return node.with_inputs(inputs)
+        return Node(node.op, node.name, attrs={**node.attrs, "precision": bits(graph.params[node.name])})
+
+    return graph.rewrite(visit) if simulate.is_integer(graph) else graph
+
+
+def _verify(symbol, params):
+    import cvm_runtime
+    try:
+        cvm_runtime.load(symbol.encode(), params, ctx=cvm_runtime.formal())
+    except cvm_runtime.CvmError as error:
+        raise ModelError(f"the runtime refuses the compiled model: {error}") from error
+
+
+def _bits(what, value):
+    if not isinstance(value, int) or not 2 <= value <= 32:
+        raise MRTError(f"the {what} must be an integer from 2 to 32, found {value!r}")
+    return value
+
+
+def _plain(scale):
+    return float(scale) if np.ndim(scale) == 0 else [float(s) for s in scale]

@@ -1,0 +1,47 @@
+"""Builds the C library with CMake and puts it inside the cvm_runtime package.
+
+Everything else is declared in pyproject.toml.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+ROOT = Path(__file__).resolve().parent
+LIBRARY = "cvm_runtime.libcvm_runtime"
+
+
+class CMakeBuild(build_ext):
+    def get_ext_filename(self, fullname):
+        # A plain shared library: no suffix of a Python version.
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext):
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build = Path(self.build_temp).resolve() / "cmake"
+        build.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release"]
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build), "--target", "cvm_runtime"], check=True)
+        self.copy_file(str(build / "libcvm_runtime.so"), str(target))
+
+
+class PlatformWheel(bdist_wheel):
+    def get_tag(self):
+        # Belongs to a platform, but to no Python version or ABI.
+        return ("py3", "none", super().get_tag()[2])
+
+
+setup(
+    ext_modules=[Extension(LIBRARY, sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
+)

@@ -1,0 +1,74 @@
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+namespace cvm {
+
+// One per file of this folder, or several.
+std::unique_ptr<Kernel> make_abs(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_add(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_div(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_greater(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_clip(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_conv2d(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_dense(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_elemwise_sub(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_grouped_conv2d(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_max(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_max_pool2d(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_negative(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_relu(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_sum(const NodeInfo&, const Constants&);
+
+namespace {
+
+struct Row {
+  const char* op;
+  KernelFactory make;
+};
+
+// The rows of an operator are tried from the top, the more special ones first;
+// a file for an instruction set adds its rows above the portable ones.
+const Row kRows[] = {
+    {"conv2d", make_grouped_conv2d},
+    {"conv2d", make_conv2d},
+    {"dense", make_dense},
+    {"max_pool2d", make_max_pool2d},
+    {"sum", make_sum},
+    {"max", make_max},
+    {"relu", make_relu},
+    {"abs", make_abs},
+    {"negative", make_negative},
+    {"clip", make_clip},
+    {"cvm_clip", make_cvm_clip},
+    {"cvm_right_shift", make_cvm_right_shift},
+    {"cvm_left_shift", make_cvm_left_shift},
+    {"elemwise_add", make_elemwise_add},
+    {"elemwise_sub", make_elemwise_sub},
+    {"broadcast_add", make_broadcast_add},
+    {"broadcast_sub", make_broadcast_sub},
+    {"broadcast_mul", make_broadcast_mul},
+    {"broadcast_div", make_broadcast_div},
+    {"broadcast_max", make_broadcast_max},
+    {"broadcast_greater", make_broadcast_greater},
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_cpu_kernel(const Operator& op, const NodeInfo& info,
+                                        const Constants& constants) {
+  for (const Row& row : kRows) {
+    if (std::strcmp(row.op, op.name) != 0) continue;
+    if (auto kernel = row.make(info, constants)) return kernel;
+  }
+  return nullptr;
+}
+
+}  // namespace cvm

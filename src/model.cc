@@ -1,0 +1,316 @@
+#include "model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <thread>
+
+#include "cpu/kernels.h"
+#include "error.h"
+#include "graph/params.h"
+#include "ops/arith.h"
+#include "output.h"
+#include "plan/liveness.h"
+#include "verify/verify.h"
+
+namespace cvm {
+
+// One operator node bound to a kernel.
+struct Model::Step {
+  int64_t node;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<int64_t> in, out;  // entries
+};
+
+// All that one run writes to.
+struct Model::Context {
+  explicit Context(int threads) : pool(threads) {}
+  ThreadPool pool;
+  AlignedBlock arena, scratch;
+  std::vector<const int32_t*> values;  // per entry
+  std::vector<const int32_t*> in;      // inputs, then outputs, of all steps in a row
+  std::vector<int32_t*> out;
+};
+
+// A context taken from the pool, given back on every way out.
+class Model::ContextLease {
+ public:
+  explicit ContextLease(Model& model) : model_(model) {
+    const int threads = model_.threads_;
+    {
+      std::lock_guard<std::mutex> lock(model_.mutex_);
+      if (!model_.idle_.empty()) {
+        context_ = std::move(model_.idle_.back());
+        model_.idle_.pop_back();
+      }
+    }
+    if (!context_) context_ = model_.make_context(threads);
+  }
+  ~ContextLease() {
+    std::lock_guard<std::mutex> lock(model_.mutex_);
+    if (context_->pool.threads() == model_.threads_) model_.idle_.push_back(std::move(context_));
+  }
+  Context& operator*() const { return *context_; }
+
+ private:
+  Model& model_;
+  std::unique_ptr<Context> context_;
+};
+
+Model::~Model() = default;
+
+namespace {
+
+constexpr int kMaxThreads = 256;
+
+int thread_count(int asked) {
+  if (asked == 0) asked = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(asked, 1, kMaxThreads);
+}
+
+Device known_device(int device) {
+  if (device == static_cast<int>(Device::kGpu))
+    runtime_error("device 1 (gpu) is not built into this library; use 0 (cpu) or 2 (formal)");
+  if (device != static_cast<int>(Device::kCpu) && device != static_cast<int>(Device::kFormal))
+    runtime_error("device ", device, " is unknown; expected 0 (cpu), 1 (gpu) or 2 (formal)");
+  return static_cast<Device>(device);
+}
+
+// Step 13: aliases have a cost, but nothing to run.
+void check_kernels(const Graph& graph) {
+  for (const Node& node : graph.nodes)
+    if (node.by_alias)
+      logic_error(describe(graph, node), ": no kernel is registered under the name ",
+                  quoted(node.function));
+}
+
+}  // namespace
+
+std::unique_ptr<Model> Model::load(const char* symbol, size_t symbol_length, const char* params,
+                                   size_t params_length, int device_code) {
+  const Device device = known_device(device_code);
+  std::unique_ptr<Model> model(new Model);
+  model->graph_ = read_graph(symbol, symbol_length);
+  check_kernels(model->graph_);
+  model->storage_bytes_ = verify_storage(model->graph_);
+  model->find_input();
+  model->size_output();
+  model->set_parameters(params, params_length);
+  model->make_steps(device);
+  model->drop_unread_parameters();
+  model->arena_ = plan_arena(model->graph_);
+  model->set_threads(device == Device::kFormal ? 1 : 0);
+  // The first context now: lack of memory is then an error of the load.
+  model->idle_.push_back(model->make_context(model->threads_));
+  return model;
+}
+
+// Step 15.
+void Model::find_input() {
+  if (graph_.heads.empty()) logic_error("symbol: the list of heads is empty");
+  for (const Node& node : graph_.nodes) {
+    if (!node.is_variable || node.name != kInputName) continue;
+    input_entry_ = node.first_entry;
+    return;
+  }
+  runtime_error("symbol: no variable is named '", kInputName, "', the name of the input");
+}
+
+void Model::size_output() {
+  output_type_size_ = cvm::output_type_size(graph_);
+  output_length_ = cvm::output_length(graph_);
+}
+
+namespace {
+
+void check_type(const ParamTensor& t) {
+  if (t.device_type != 1) {
+    // An existing host device is the model's fault, any other this machine's.
+    constexpr int kFormalArray = 3;
+    if (t.device_type == kFormalArray) logic_error("is for device 3 (formal), expected 1 (cpu)");
+    runtime_error("is for device ", t.device_type, ", expected 1 (cpu)");
+  }
+  if (t.type_code != 0 || t.lanes != 1 || (t.bits != 8 && t.bits != 32))
+    logic_error("has element type code ", int{t.type_code}, ", ", int{t.bits}, " bits, ", t.lanes,
+                " lanes, expected code 0 (integer), 8 or 32 bits, 1 lane");
+}
+
+void widen(const ParamTensor& t, int64_t count, int32_t* to) {
+  if (t.bits == 32) {
+    std::memcpy(to, t.data, static_cast<size_t>(count) * 4);
+    return;
+  }
+  const auto* from = reinterpret_cast<const int8_t*>(t.data);
+  std::copy_n(from, count, to);
+}
+
+void check_values(const int32_t* values, int64_t count, int precision) {
+  const int32_t bound = int_max(precision);
+  for (int64_t i = 0; i < count; ++i)
+    if (values[i] > bound || values[i] < -bound)
+      logic_error("has the value ", values[i], " at element ", i, ", outside of -", bound, "..",
+                  bound, ", the range of precision ", precision);
+}
+
+}  // namespace
+
+// Steps 16 and 17.
+void Model::set_parameters(const char* params, size_t length) {
+  std::map<std::string, int64_t> variables;
+  for (const Node& node : graph_.nodes)
+    if (node.is_variable) variables[node.name] = node.first_entry;
+  parameters_.resize(graph_.shapes.size());
+  for (const ParamTensor& t : parse_params(params, length)) {
+    const auto it = variables.find(t.name);
+    if (it == variables.end())
+      runtime_error("params: tensor ", quoted(t.name), " at byte ", t.offset,
+                    " names no variable of the graph");
+    const int64_t entry = it->second;
+    const Shape& shape = graph_.shapes[entry];
+    const int64_t count = size_of(shape);
+    try {
+      check_type(t);
+      if (t.shape != shape)
+        logic_error("has shape ", to_string(t.shape), ", expected ", to_string(shape));
+      if (t.name == kInputName) continue;  // every run overwrites it
+      AlignedBlock block(count * static_cast<int64_t>(sizeof(int32_t)));
+      widen(t, count, block.as<int32_t>());
+      check_values(block.as<int32_t>(), count, static_cast<int>(graph_.precisions[entry]));
+      parameters_[entry] = std::move(block);
+    } catch (const Error& e) {
+      throw Error(e.status(), concat("params: tensor ", quoted(t.name), " at byte ", t.offset, " ",
+                                     e.text()));
+    }
+  }
+  for (const auto& [name, entry] : variables)
+    if (name != kInputName && !parameters_[entry])
+      logic_error("params: the variable ", quoted(name), " has no tensor");
+}
+
+void Model::make_steps(Device device) {
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    if (node.is_variable) continue;
+    auto step = std::make_unique<Step>();
+    step->node = static_cast<int64_t>(i);
+    step->in = node.input_entries;
+    for (int k = 0; k < node.num_outputs; ++k) step->out.push_back(node.first_entry + k);
+    if (device == Device::kCpu) {
+      Constants constants;
+      for (int64_t e : step->in) constants.push_back(parameters_[e].as<int32_t>());
+      step->kernel = make_cpu_kernel(*node.op, graph_.info(node), constants);
+    }
+    if (!step->kernel) step->kernel = make_reference_kernel(*node.op, graph_.info(node));
+    steps_.push_back(std::move(step));
+  }
+}
+
+// Parameters that every kernel has packed for itself need not stay.
+void Model::drop_unread_parameters() {
+  std::vector<char> read(graph_.shapes.size(), 0);
+  for (size_t k = 0; k < graph_.heads.size(); ++k) read[head_entry(k)] = 1;
+  for (const auto& step : steps_)
+    for (size_t k = 0; k < step->in.size(); ++k)
+      if (step->kernel->reads_input(static_cast<int>(k))) read[step->in[k]] = 1;
+  for (size_t e = 0; e < parameters_.size(); ++e)
+    if (!read[e]) parameters_[e] = AlignedBlock();
+}
+
+std::unique_ptr<Model::Context> Model::make_context(int threads) const {
+  auto context = std::make_unique<Context>(threads);
+  context->arena = AlignedBlock(arena_.bytes);
+  int64_t scratch = 0;
+  for (const auto& step : steps_) scratch = std::max(scratch, step->kernel->scratch_bytes(threads));
+  context->scratch = AlignedBlock(scratch);
+  for (int64_t e = 0; e < graph_.num_entries(); ++e) {
+    const int64_t offset = arena_.offset[e];
+    context->values.push_back(
+        offset == kNoOffset ? parameters_[e].as<int32_t>()
+                            : reinterpret_cast<int32_t*>(context->arena.data() + offset));
+  }
+  for (const auto& step : steps_) {
+    for (int64_t e : step->in) context->in.push_back(context->values[e]);
+    for (int64_t e : step->out)
+      context->out.push_back(
+          reinterpret_cast<int32_t*>(context->arena.data() + arena_.offset[e]));
+  }
+  return context;
+}
+
+void Model::set_threads(int threads) {
+  if (threads < 0) logic_error("the number of threads is ", threads, ", expected 0 or more");
+  std::lock_guard<std::mutex> lock(mutex_);
+  threads_ = thread_count(threads);
+  idle_.clear();
+}
+
+void Model::execute(Context& context, double* seconds) const {
+  using Clock = std::chrono::steady_clock;
+  if (seconds) std::fill_n(seconds, graph_.nodes.size(), 0.0);
+  const int32_t* const* in = context.in.data();
+  int32_t* const* out = context.out.data();
+  for (const auto& step : steps_) {
+    const auto start = seconds ? Clock::now() : Clock::time_point();
+    step->kernel->run({in, out, context.scratch.data()}, context.pool);
+    if (seconds)
+      seconds[step->node] = std::chrono::duration<double>(Clock::now() - start).count();
+    in += step->in.size();
+    out += step->out.size();
+  }
+}
+
+namespace {
+
+int32_t* input_buffer(const std::vector<const int32_t*>& values, int64_t entry) {
+  return const_cast<int32_t*>(values[entry]);  // the input lies in the context's own arena
+}
+
+}  // namespace
+
+void Model::infer(const char* input, int64_t length, char* output) {
+  if (length != input_length())
+    logic_error("the input has ", length, " bytes, expected ", input_length(), " for shape ",
+                to_string(input_shape()), " of ", input_type_size(), "-byte elements");
+  ContextLease lease(*this);
+  Context& context = *lease;
+  const int64_t count = size_of(input_shape());
+  const int32_t bound = int_max(input_precision());
+  int32_t* to = input_buffer(context.values, input_entry_);
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t value = 0;
+    if (input_type_size() == 1)
+      value = static_cast<int8_t>(input[i]);
+    else
+      std::memcpy(&value, input + i * 4, 4);
+    to[i] = clamp_to(value, bound);
+  }
+  execute(context, nullptr);
+  write_output(context, output);
+}
+
+void Model::write_output(const Context& context, char* output) const {
+  std::vector<const int32_t*> heads;
+  for (size_t k = 0; k < graph_.heads.size(); ++k) heads.push_back(context.values[head_entry(k)]);
+  cvm::write_output(graph_, heads, output);
+}
+
+void Model::run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds) {
+  const int64_t expected = size_of(input_shape());
+  if (count != static_cast<uint64_t>(expected))
+    logic_error("the input has ", count, " elements, expected ", expected, " for shape ",
+                to_string(input_shape()));
+  ContextLease lease(*this);
+  Context& context = *lease;
+  const int32_t bound = int_max(input_precision());
+  int32_t* to = input_buffer(context.values, input_entry_);
+  for (int64_t i = 0; i < expected; ++i) to[i] = clamp_to(input[i], bound);
+  execute(context, seconds);
+  for (size_t k = 0; k < graph_.heads.size(); ++k) {
+    const int64_t e = head_entry(k);
+    std::copy_n(context.values[e], size_of(graph_.shapes[e]), outputs[k]);
+  }
+}
+
+}  // namespace cvm

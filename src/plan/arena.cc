@@ -1,0 +1,134 @@
+#include "plan/arena.h"
+
+#include <map>
+#include <set>
+
+#include "aligned.h"
+#include "plan/liveness.h"
+
+namespace cvm {
+namespace {
+
+// Hands out byte ranges, smallest sufficient gap first.
+class Gaps {
+ public:
+  int64_t take(int64_t bytes) {
+    const auto fit = by_size_.lower_bound({bytes, 0});
+    if (fit != by_size_.end()) {
+      const auto [gap_bytes, offset] = *fit;
+      erase(offset, gap_bytes);
+      if (gap_bytes > bytes) insert(offset + bytes, gap_bytes - bytes);
+      return offset;
+    }
+    int64_t offset = end_;
+    if (!by_offset_.empty()) {  // a last gap that reaches the end grows
+      const auto [last, last_bytes] = *by_offset_.rbegin();
+      if (last + last_bytes == end_) {
+        erase(last, last_bytes);
+        offset = last;
+      }
+    }
+    end_ = offset + bytes;
+    return offset;
+  }
+
+  void give(int64_t offset, int64_t bytes) {
+    auto next = by_offset_.lower_bound(offset);
+    if (next != by_offset_.end() && next->first == offset + bytes) {
+      bytes += next->second;
+      erase(next->first, next->second);
+    }
+    auto before = by_offset_.lower_bound(offset);
+    if (before != by_offset_.begin()) {
+      --before;
+      if (before->first + before->second == offset) {
+        offset = before->first;
+        bytes += before->second;
+        erase(before->first, before->second);
+      }
+    }
+    insert(offset, bytes);
+  }
+
+  int64_t end() const { return end_; }
+
+ private:
+  void insert(int64_t offset, int64_t bytes) {
+    by_offset_[offset] = bytes;
+    by_size_.insert({bytes, offset});
+  }
+  void erase(int64_t offset, int64_t bytes) {
+    by_offset_.erase(offset);
+    by_size_.erase({bytes, offset});
+  }
+
+  std::map<int64_t, int64_t> by_offset_;
+  std::set<std::pair<int64_t, int64_t>> by_size_;
+  int64_t end_ = 0;
+};
+
+class ArenaPlanner {
+ public:
+  explicit ArenaPlanner(const Graph& graph)
+      : graph_(graph), lives_(lifetimes(graph)), dying_(graph.nodes.size()) {
+    plan_.offset.assign(graph.shapes.size(), kNoOffset);
+  }
+
+  ArenaPlan plan() {
+    for (const Node& node : graph_.nodes)
+      if (node.is_variable && node.name == kInputName) place(node.first_entry);
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const Node& node = graph_.nodes[i];
+      if (node.is_variable) continue;
+      for (int k = 0; k < node.num_outputs; ++k)
+        if (!place_over_input(node, node.first_entry + k)) place(node.first_entry + k);
+      for (int64_t e : dying_[i]) gaps_.give(plan_.offset[e], bytes(e));
+    }
+    plan_.bytes = gaps_.end();
+    return std::move(plan_);
+  }
+
+ private:
+  int64_t bytes(int64_t e) const {
+    return align_up(size_of(graph_.shapes[e]) * static_cast<int64_t>(sizeof(int32_t)));
+  }
+
+  void register_death(int64_t e) {
+    const int64_t last = lives_[e].last;
+    if (last >= 0 && last < static_cast<int64_t>(dying_.size())) dying_[last].push_back(e);
+  }
+
+  void place(int64_t e) {
+    plan_.offset[e] = gaps_.take(bytes(e));
+    register_death(e);
+  }
+
+  bool place_over_input(const Node& node, int64_t e) {
+    if (!node.op->in_place) return false;
+    const int64_t now = lives_[e].first;
+    for (int64_t in : node.input_entries) {
+      const bool usable = plan_.offset[in] != kNoOffset && lives_[in].last == now &&
+                          bytes(in) == bytes(e);
+      if (!usable) continue;
+      plan_.offset[e] = plan_.offset[in];
+      auto& deaths = dying_[now];  // the place lives on under its new name
+      for (size_t k = 0; k < deaths.size(); ++k)
+        if (deaths[k] == in) deaths.erase(deaths.begin() + static_cast<int64_t>(k--));
+      register_death(e);
+      return true;
+    }
+    return false;
+  }
+
+  const Graph& graph_;
+  std::vector<Lifetime> lives_;
+  std::vector<std::vector<int64_t>> dying_;  // entries by the node that reads them last
+  Gaps gaps_;
+  ArenaPlan plan_;
+};
+
+}  // namespace
+
+ArenaPlan plan_arena(const Graph& graph) { return ArenaPlanner(graph).plan(); }
+
+}  // namespace cvm

@@ -1,0 +1,23 @@
+// Where every computed entry lives in the one block of memory of a run.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace cvm {
+
+struct ArenaPlan {
+  std::vector<int64_t> offset;  // bytes, per entry; kNoOffset for parameters
+  int64_t bytes = 0;
+};
+
+constexpr int64_t kNoOffset = -1;
+
+// Entries that are alive at once never overlap; an in-place operator takes
+// over the place of an input that dies in it. The storage ids of the file are
+// verified, but not used.
+ArenaPlan plan_arena(const Graph& graph);
+
+}  // namespace cvm
