@@ -383,11 +383,16 @@ class _Reader:
         self.problems.append(f"{self.file}:{number}: {text}")
 
 
-def _nearest(name, known):
-    """', did you mean X?' for the nearest of `known`, or the list of them."""
+def _did_you_mean(name, known):
+    """A question after the nearest of `known`, empty when nothing is near."""
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lowered, 1, 0.6)
-    return f"did you mean {lowered[close[0]]!r}?" if close else f"expected one of {', '.join(sorted(known))}"
+    return f"did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def _nearest(name, known):
+    """What to write in place of `name`: the nearest of `known`, or the list of them."""
+    return _did_you_mean(name, known) or f"expected one of {', '.join(sorted(known))}"
 
 
 class _Builder:
@@ -451,7 +456,7 @@ class _Builder:
         if meta["kind"] is PATH:
             return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(self.file)), os.path.expanduser(value)))
         if meta["choices"] and value not in meta["choices"]:
-            raise ValueError(_nearest(value, meta["choices"]) if meta["choices"] else "")
+            raise ValueError(_did_you_mean(value, meta["choices"]))
         numbers = value if isinstance(value, tuple) else (value,)
         for low, sign in ((meta["low"], 1), (meta["high"], -1)):
             if low is not None and any(sign * n < sign * low for n in numbers):

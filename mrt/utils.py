@@ -31,7 +31,7 @@ class _Formatter(logging.Formatter):
 
 
 def log_init(level=logging.INFO):
-    """Send log records of `level` and above to stderr; level 0 silences them all. Called again, it changes the level."""
+    """Send log records of `level` and above to stderr; level 0 silences all. Called again, it changes the level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(sys.stderr.isatty()))
     root = logging.getLogger()
@@ -103,7 +103,7 @@ class Progress:
         self._title, self._total, self._unit, self._every = title, total, unit, every
         self._stream = stream or sys.stderr
         self._terminal = hasattr(self._stream, "isatty") and self._stream.isatty()
-        self._done, self._note, self._drawn = 0, "", False
+        self._done, self._drawn = 0, False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._draw_until_stopped, daemon=True)
 
@@ -118,10 +118,13 @@ class Progress:
         if self._drawn and self._terminal:
             self._write("\r\033[K")
 
-    def update(self, count=1, note=None):
-        """Count `count` more units as done; `note` is shown behind them."""
+    def expect(self, total, unit):
+        """From now on count up to `total` units."""
+        self._done, self._total, self._unit = 0, total, unit
+
+    def update(self, count=1):
+        """Count `count` more units as done."""
         self._done += count
-        self._note = self._note if note is None else note
 
     def text(self):
         """The line as shown now."""
@@ -132,7 +135,7 @@ class Progress:
             if 0 < self._done < self._total:
                 parts.append(f"about {elapsed * (self._total - self._done) / self._done:.0f} s left,")
         parts.append(f"{elapsed:.0f} s")
-        return " ".join(parts) + (f", {self._note}" if self._note else "")
+        return " ".join(parts)
 
     def _draw_until_stopped(self):
         wait = 1.0

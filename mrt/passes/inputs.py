@@ -10,8 +10,9 @@ def name_input(graph, input_shape=None):
     the shape the symbol declares)."""
     inputs = graph.inputs()
     if len(inputs) != 1:
-        raise ModelError(f"the network must have one input, found {len(inputs)}: {', '.join(n.name for n in inputs) or 'none'}. "
-                         "If some of them are parameters, the params file lacks them")
+        names = ", ".join(n.name for n in inputs) or "none"
+        raise ModelError(f"the network must have one input, found {len(inputs)}: {names}. If some of them are parameters, the "
+                         "params file lacks them")
     source = inputs[0]
     if isinstance(input_shape, dict):
         if set(input_shape) != {source.name}:
@@ -19,7 +20,8 @@ def name_input(graph, input_shape=None):
         input_shape = input_shape[source.name]
     shape = tuple(source.tuple("__shape__")) if input_shape is None else tuple(input_shape)
     if not shape or any(not isinstance(d, int) or d < 1 for d in shape):
-        raise ModelError(f"the input shape must be positive integers with the batch filled in, as (1, 3, 224, 224); found {shape}")
+        raise ModelError("the input shape must be positive integers with the batch filled in, as (1, 3, 224, 224); found "
+                         f"{shape}")
     clash = graph.find("data")
     if clash is not None and clash is not source:
         raise ModelError(f"a node of the network is called data, but its input is {source.name}; rename one of them")

@@ -1,0 +1,469 @@
+"""The command: from a configuration to a compiled integer model and its accuracy.
+
+    python -m mrt.main2 model_zoo/mnist.ini
+
+Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
+first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
+"""
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from mrt import __version__, checkpoint, config
+from mrt import sim_quant_helper as sim
+from mrt.checkpoint import plain, sha256
+from mrt.dataset import DS_REG, DatasetError
+from mrt.errors import MRTError
+from mrt.evaluate import Compiled, Evaluation, Executor
+from mrt.mxnet_bridge import mx
+from mrt.transformer import MRT, Model, reduce_graph
+from mrt.utils import Progress, atomic_write, extend_fname, log_init, plain_error
+
+__all__ = ["Run", "batch_axis", "main", "set_batch"]
+
+
+def set_batch(input_shape, batch):
+    """`input_shape` as a list with every -1 replaced by `batch`."""
+    return [batch if n == -1 else n for n in input_shape]
+
+
+def batch_axis(input_shape):
+    """Index of the only -1. AssertionError if there is not exactly one."""
+    axes = [i for i, n in enumerate(input_shape) if n == -1]
+    assert len(axes) == 1, f"input shape {tuple(input_shape)} must hold exactly one -1, the batch axis"
+    return axes[0]
+
+
+class Run:
+    """One run of a configuration: the settings, what the stages have made so far, and what is reported about them."""
+
+    stages = ("prepare", "split", "calibrate", "quantize", "merge", "compile", "evaluate")
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.split_wanted = bool(settings.split_model.keys)
+        self.model = self.base = self.top = self.mrt = self.quantized = None
+        self.inputs_ext = self.oscales = self.evaluation = self.dump_folder = self._progress = None
+        self.report = {"mrt": __version__, "configuration": os.path.abspath(settings.file), "stages": {}, "notices": []}
+
+    # ---- the order of things
+
+    def run(self):
+        """Run the stages from Start on, print a line for each and the table at the end. Returns the report."""
+        default = self.settings.default
+        mx.random.seed(default.seed)
+        np.random.seed(default.seed % 2**32)
+        self._load_start()
+        started = config.STAGES.index(default.start)
+        for number, name in enumerate(self.stages, 1):
+            reason = f"Start = {default.start}" if number <= started else self._why_skipped(name)
+            if reason:
+                print(f"[{number}/7] {name:<9}  skipped ({reason})", flush=True)
+                self.report["stages"][name] = {"skipped": reason}
+                continue
+            start = time.perf_counter()
+            with Progress(name) as self._progress:
+                said = getattr(self, name)()
+            seconds = time.perf_counter() - start
+            print(f"[{number}/7] {name:<9} {seconds:7.2f} s  {said}", flush=True)
+            self.report["stages"][name] = {"seconds": round(seconds, 3), "result": said}
+        self._finish()
+        return self.report
+
+    def _why_skipped(self, stage):
+        if stage in ("split", "merge") and not self.split_wanted:
+            return "no Keys in [SPLIT_MODEL]"
+        if stage == "compile" and self.settings.compilation is None:
+            return "no section [COMPILATION]"
+        if stage == "evaluate" and self.settings.evaluation is None:
+            return "no section [EVALUATION]"
+        if stage == "evaluate" and not self.settings.evaluation.iter_num:
+            return "Iter_num is 0"
+        return None
+
+    def notice(self, text):
+        """Say something once that the user should know and that stops nothing."""
+        if text not in self.report["notices"]:
+            self.report["notices"].append(text)
+            print(f"notice: {text}", file=sys.stderr, flush=True)
+
+    # ---- loading
+
+    def _prefix(self, suffix=""):
+        return self.settings.prefix + suffix
+
+    def _load_start(self):
+        """What the stage named by Start has kept, or the model itself."""
+        start = self.settings.default.start
+        if start == "DEFAULT":
+            self.model = Model.load(*extend_fname(self._prefix()))
+            return
+        said = checkpoint.verify(self.settings, start)
+        if said:
+            self.notice(said)
+        name, folder = self.settings.default.model_name, self.settings.default.model_dir
+        if start == "PREPARE":
+            self.model = Model.load(*extend_fname(self._prefix(".prepare")))
+        elif start == "SPLIT_MODEL":
+            self.base = Model.load(*extend_fname(self._prefix(".base")))
+        elif start == "MERGE_MODEL":
+            self._load_merged()
+        else:
+            suffix = "calibrate" if start == "CALIBRATION" else "quantize"
+            self.mrt = MRT.load(f"{name}.mrt.{suffix}", folder)
+        if self.split_wanted and start in ("SPLIT_MODEL", "CALIBRATION", "QUANTIZATION"):
+            self.top = Model.load(*extend_fname(self._prefix(".top")))
+        if start == "QUANTIZATION":
+            self._take_quantized(self.mrt.current_model)
+
+    def _load_merged(self):
+        symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
+        lines = sim.load_ext(ext_file)
+        if len(lines) != 6:
+            raise MRTError(f"{ext_file}: {len(lines)} lines, expected 6; write the check point again with Dump = True")
+        self.quantized, self.oscales, self.inputs_ext = Model.load(symbol_file, params_file), lines[1], lines[3]
+
+    def _take_quantized(self, model):
+        self.quantized = model
+        self.oscales, self.inputs_ext = self.mrt.get_output_scales(), self.mrt.get_inputs_ext()
+
+    # ---- stages; each returns what its line says
+
+    def prepare(self):
+        """Rewrite the model to the operators that can become integers."""
+        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)))
+        if self.settings.prepare.dump:
+            self.model.save(*extend_fname(self._prefix(".prepare")))
+            self._keep("PREPARE")
+        return f"{len(self.model.output_names())} output(s), {len(self.model.graph.params)} parameters"
+
+    def split(self):
+        """Cut the model behind the nodes named in Keys."""
+        self.base, self.top = self.model.split(list(self.settings.split_model.keys))
+        if self.settings.split_model.dump:
+            self.base.save(*extend_fname(self._prefix(".base")))
+            self._save_top()
+            self._keep("SPLIT_MODEL")
+        return f"cut behind {', '.join(self.settings.split_model.keys)}"
+
+    def calibrate(self):
+        """Find the threshold of every tensor on a few batches."""
+        part = self.settings.calibration
+        self.mrt = (self.base if self.split_wanted else self.model).get_mrt()
+        dataset = self._open("CALIBRATION", part.batch, train=True)
+        following, samples = dataset.iter_func(), 0
+        axis = batch_axis(self.settings.default.input_shape)
+        context = self._contexts("CALIBRATION")[0]
+        for index in range(part.calibrate_num):
+            try:
+                data, _ = following()
+            except StopIteration:
+                raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: the {dataset.part} of data set "
+                               f"{dataset.name!r} ended after {index} of {part.calibrate_num} batches of {part.batch}; "
+                               "choose fewer or smaller ones") from None
+            self.mrt.set_data(data)
+            self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
+            samples += data.shape[axis]
+        if part.dump:
+            self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.model_dir)
+            self._save_top()
+            self._keep("CALIBRATION")
+        self.report["calibration"] = {"dataset": dataset.name, "part": dataset.part, "samples": samples,
+                                      "folder": dataset.root_dir}
+        return f"{samples} samples of {dataset.name}, {dataset.part}; {part.calibrate_method}"
+
+    def quantize(self):
+        """Turn every tensor into integers."""
+        part, mrt = self.settings.quantization, self.mrt
+        mrt.set_input_prec(part.input_precision)
+        if part.output_precision is not None:
+            mrt.set_output_prec(part.output_precision)
+        mrt.set_softmax_lambd(part.softmax_lambd)
+        mrt.set_shift_bits(part.shift_bits)
+        for name, threshold in part.thresholds.items():
+            mrt.set_threshold(name, threshold)
+        for name in restored_nodes(mrt.current_model.graph, part.restore_name):
+            mrt.set_restore(name)
+        self._take_quantized(mrt.quantize())
+        if part.dump:
+            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
+            self._save_top()
+            self._keep("QUANTIZATION")
+        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}"
+
+    def merge(self):
+        """Join the integer half and its top, with the real-valued attributes of the top in units of the integers."""
+        part, maps = self.settings.merge_model, self.mrt.get_maps()
+        scales = {maps[name]: scale for name, scale in zip(self.quantized.output_names(), self.oscales)}
+        merger = Model.merger(self.quantized, self.top, maps)
+        callback = attribute_scaler(self.top.graph, part.attribute_deps, scales,
+                                    self.settings.where("MERGE_MODEL", "Attribute_deps"))
+        merged = merger.merge(callback)
+        self.oscales = merger.get_output_scales(self.oscales, dict(part.oscale_maps))
+        self.quantized = merged
+        if part.dump:
+            symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
+            merged.save(symbol_file, params_file)
+            sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
+                         list(self.settings.default.input_shape))
+            self._keep("MERGE_MODEL")
+        return f"{len(self.oscales)} output(s)"
+
+    def compile(self):
+        """Write symbol, params, data.npy and ext as a whole into Dump_dir/<Model_name>_cvm."""
+        part, shape = self.settings.compilation, self.settings.default.input_shape
+        name = f"{self.settings.default.model_name}_cvm"
+        full = tuple(set_batch(shape, part.batch))
+        os.makedirs(part.dump_dir, exist_ok=True)
+        self.dump_folder = os.path.join(part.dump_dir, name)
+        with scratch_folder(part.dump_dir) as scratch:
+            folder = os.path.join(scratch, name)
+            self.quantized.to_cvm(name, scratch, input_shape=full, target=part.device_type)
+            np.save(os.path.join(folder, "data.npy"), self._sample_batch(full))
+            ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
+            atomic_write(os.path.join(folder, "ext"), json.dumps(ext) + "\n")
+            os.makedirs(self.dump_folder, exist_ok=True)
+            for file in ("params", "data.npy", "ext", "symbol"):
+                os.replace(os.path.join(folder, file), os.path.join(self.dump_folder, file))
+        if part.batch != 1:
+            self.notice(f"compiled for batches of {part.batch}; a deployed model takes one sample: Batch = 1")
+        return self.dump_folder
+
+    def _sample_batch(self, shape):
+        dataset = self._open("COMPILATION", self.settings.compilation.batch)
+        try:
+            data, _ = dataset.iter_func()()
+        except StopIteration:
+            data = None
+        if data is None or tuple(data.shape) != shape:
+            raise MRTError(f"{self.settings.where('COMPILATION', 'Batch')}: data set {dataset.name!r} gives no batch of "
+                           f"shape {shape} for data.npy; choose a smaller Batch")
+        codes = sim.load_real_data(data, "data", self.inputs_ext).asnumpy()
+        return codes.astype(np.int8 if self.inputs_ext["data"]["target_bit"] <= 8 else np.int32)
+
+    def evaluate(self):
+        """Accuracy of the float, the simulated and the compiled model on the same samples."""
+        part, shape = self.settings.evaluation, self.settings.default.input_shape
+        dataset, axis = self._open("EVALUATION", part.batch), batch_axis(shape)
+        contexts = self._contexts("EVALUATION")
+        share = part.batch // len(contexts)
+        if part.batch % len(contexts):
+            raise MRTError(f"{self.settings.where('EVALUATION', 'Batch')}: {part.batch} samples do not divide among "
+                           f"{len(contexts)} devices")
+        original = Model.load(*extend_fname(self._prefix())).to_graph(dtype="float32", ctx=contexts)
+        reduced = reduce_graph(self.quantized, {"data": tuple(set_batch(shape, share))}).to_graph(ctx=contexts)
+        runtime, formal = self._load_compiled(axis)
+        self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
+                                     Executor(reduced, contexts, axis, part.batch), self.inputs_ext, self.oscales,
+                                     runtime, formal)
+        self._progress.expect(part.batch * part.iter_num, "samples")
+        self.evaluation.run(part.iter_num, part.batch, self._progress.update)
+        return f"{self.evaluation.samples} samples of {dataset.name}, {dataset.part}"
+
+    def _load_compiled(self, axis):
+        """The dumped files in the runtime, on the device asked for and on the reference kernels."""
+        if self.dump_folder is None:
+            return None, None
+        import cvm_runtime as cvm
+        files = [os.path.join(self.dump_folder, name) for name in ("symbol", "params")]
+        part, workers = self.settings.compilation, len(os.sched_getaffinity(0))
+        try:
+            formal = Compiled(cvm.load(*files, ctx=cvm.formal()), axis, workers)
+            if part.device_type == "gpu":
+                with contextlib.suppress(cvm.CvmRuntimeError):
+                    return Compiled(cvm.load(*files, ctx=cvm.gpu(part.device_ids[0])), axis), formal
+                self.notice(f"the runtime cannot use GPU number {part.device_ids[0]} here; it uses the CPU")
+            return Compiled(cvm.load(*files, ctx=cvm.cpu(threads=1)), axis, workers), formal
+        except cvm.CvmError as error:
+            raise MRTError(f"the runtime refuses {self.dump_folder}: {error}") from error
+
+    # ---- what stages share
+
+    def _save_top(self):
+        if self.top is not None:
+            self.top.save(*extend_fname(self._prefix(".top")))
+
+    def _keep(self, stage):
+        files = checkpoint.store(self.settings, stage)
+        self.report.setdefault("checkpoints", []).extend(files)
+
+    def _open(self, section, batch, train=False):
+        """The data set of a section: its training part with `train`, where it has one."""
+        part = self.settings.section(section)
+        cls = DS_REG[part.dataset]
+        shape = tuple(set_batch(self.settings.default.input_shape, batch))
+        options = {"root": part.dataset_dir} if part.dataset_dir else {}
+        if train and cls.train_part:
+            try:
+                cls.locate(part.dataset_dir, True)
+                options["is_train"] = True
+            except DatasetError as error:
+                self.notice(f"calibrating on the test part, because {error}")
+        return cls(shape, **options)
+
+    def _contexts(self, section):
+        """MXNet contexts of a section; the CPU with a notice where a GPU is absent."""
+        part = self.settings.section(section)
+        if part.device_type != "gpu":
+            return [mx.cpu()]
+        missing = [i for i in part.device_ids if i >= mx.context.num_gpus()]
+        if missing:
+            self.notice(f"no GPU number {', '.join(map(str, missing))} on this machine; [{section}] uses the CPU")
+            return [mx.cpu()]
+        return [mx.gpu(i) for i in part.device_ids]
+
+    # ---- the end
+
+    def _finish(self):
+        rows = self._table()
+        width = max((len(title) for title, _ in rows), default=0)
+        print()
+        for title, text in rows:
+            print(f"{title:<{width}}  {text}")
+        self._write_report()
+        evaluation = self.evaluation
+        if evaluation and (evaluation.different or evaluation.formal_different):
+            raise MRTError("the compiled model does not compute what the simulation computes; this is a defect of MRT, "
+                           f"please report it with {self.dump_folder}")
+
+    def _table(self):
+        rows, evaluation = [("model", self.settings.default.model_name)], self.evaluation
+        result = self.report["result"] = {}
+        if evaluation:
+            for column in evaluation.columns:
+                rows.append((column.title, f"{column.text}  ({column.samples} samples, {column.seconds:.1f} s)"))
+                result[column.title] = {"metrics": column.figures(), "text": column.text, "samples": column.samples,
+                                        "seconds": round(column.seconds, 3)}
+            if evaluation.comparable:
+                agreement = 100.0 * evaluation.agreeing / evaluation.samples
+                rows.append(("agreement with float", f"{agreement:.2f}% of the samples have the same top-1 class"))
+                result["agreement_percent"] = agreement
+            rows.append(("bit-exact", self._exactness(result)))
+        if self.dump_folder:
+            self._describe_files(rows, result)
+        return rows
+
+    def _exactness(self, result):
+        evaluation = self.evaluation
+        if evaluation.runtime is None:
+            return "not checked: nothing was compiled"
+        result["bit_exact"] = not (evaluation.different or evaluation.formal_different)
+        if result["bit_exact"]:
+            return (f"yes: runtime = simulation on {evaluation.runtime.samples} samples, runtime = reference kernels on "
+                    f"{evaluation.formal.samples}")
+        return (f"NO: runtime differs from the simulation on {evaluation.different} samples, from the reference kernels "
+                f"on {evaluation.formal_different}")
+
+    def _describe_files(self, rows, result):
+        import cvm_runtime as cvm
+        files = {name: os.path.join(self.dump_folder, name) for name in ("symbol", "params", "data.npy", "ext")}
+        size = os.path.getsize(files["params"])
+        original = os.path.getsize(extend_fname(self._prefix())[1])
+        gas = cvm.gas(files["symbol"])
+        rows.append(("parameters", f"{size:,} bytes (float model {original:,})"))
+        rows.append(("gas", f"{gas:,}"))
+        rows.append(("files", f"{self.dump_folder}{os.sep}{{{','.join(files)}}}"))
+        result.update(parameter_bytes=size, gas=gas, files={p: sha256(p) for p in files.values()})
+
+    def _write_report(self):
+        path = self.settings.default.report
+        if not path:
+            return
+        names = [s.lower() for s in config.SECTIONS]
+        self.report["settings"] = {name: plain(vars(getattr(self.settings, name))) for name in names
+                                   if getattr(self.settings, name)}
+        self.report["versions"] = {"mxnet": mx.__version__, "numpy": np.__version__, "python": sys.version.split()[0]}
+        atomic_write(path, json.dumps(self.report, indent=2) + "\n")
+        print(f"report written to {path}")
+
+
+@contextlib.contextmanager
+def scratch_folder(parent):
+    """A temporary folder below `parent`, on the same file system, removed at the end."""
+    folder = tempfile.mkdtemp(prefix=".tmp-", dir=parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def restored_nodes(graph, names):
+    """Nodes meant by Restore_name: names, `_OP_<operator>`, and `_ALL_EXCEPT_` for all but the others listed."""
+    nodes = [node for node in graph.topological() if not node.is_variable]
+    chosen = set()
+    for name in names:
+        found = [n.name for n in nodes if name in (n.name, f"_OP_{n.kind}")]
+        if not found and name != "_ALL_EXCEPT_":
+            raise MRTError(f"Restore_name: the prepared model has no node or operator {name!r}")
+        chosen.update(found)
+    if "_ALL_EXCEPT_" in names:
+        chosen = {n.name for n in nodes} - chosen
+    return sorted(chosen)
+
+
+def attribute_scaler(graph, attribute_deps, scales, where):
+    """The callback for merging: attribute := int(attribute * scale of the node it depends on), for each operator named.
+
+    attribute_deps: operator -> attribute -> node; scales: node -> scale. Raises MRTError for names that match nothing.
+    """
+    operators = {node.op for node in graph.topological() if not node.is_variable}
+    for operator, attributes in attribute_deps.items():
+        if operator not in operators:
+            raise MRTError(f"{where}: the upper half has no operator {operator!r}; it has {', '.join(sorted(operators))}")
+        for node in attributes.values():
+            if node not in scales:
+                raise MRTError(f"{where}: {node!r} is not one of the Keys {', '.join(scales)}")
+
+    def callback(node, params, done):
+        attributes = attribute_deps.get(node.op, {})
+        if not attributes:
+            return node
+        scaled = {name: int(node.float(name, 0) * scales[base]) for name, base in attributes.items()}
+        return type(node)(node.op, node.name, node.inputs, {**node.attrs, **scaled})
+    return callback
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if len(argv) != 1 or argv[0].startswith("-"):
+        wanted = argv[:1] in (["-h"], ["--help"])
+        usage = "usage: python -m mrt.main2 CONFIGURATION.ini"
+        print(f"{usage}\n\nSections and keys (key, default, meaning):\n\n{config.explain()}" if wanted else usage,
+              file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else 2
+    settings = None
+    try:
+        settings = config.load(argv[0])
+        log_init(settings.default.verbosity)
+        config.check(settings)
+        Run(settings).run()
+        return 0
+    except config.ConfigError as error:
+        lines = error.problems
+    except MRTError as error:
+        lines = [" ".join(str(error).split())]
+    except OSError as error:
+        lines = [plain_error(error)]
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if settings and settings.default.verbosity == logging.DEBUG:
+            raise
+        lines = [f"{type(error).__name__}: {' '.join(str(error).split())} (this is a defect of MRT; Verbosity = 10 in "
+                 "[DEFAULT] shows where)"]
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
