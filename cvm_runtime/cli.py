@@ -92,15 +92,13 @@ def info(args: argparse.Namespace) -> int:
                 "storage_bytes": model.storage_bytes,
                 "arena_bytes": model.arena_bytes,
                 "nodes": [
-                    {"name": n.name, "op": n.op, "outputs": [_tensor(t) for t in n.outputs], "gas": n.gas}
-                    for n in model.nodes
+                    {"name": n.name, "op": n.op, "outputs": [_tensor(t) for t in n.outputs], "gas": n.gas} for n in model.nodes
                 ],
             }
         )
         return 0
     rows = [
-        [n.index, n.op, n.name, _shapes(n.outputs), " ".join(str(t.precision) for t in n.outputs), n.gas]
-        for n in model.nodes
+        [n.index, n.op, n.name, _shapes(n.outputs), " ".join(str(t.precision) for t in n.outputs), n.gas] for n in model.nodes
     ]
     print(_table(["#", "operator", "name", "shape", "bits", "gas"], rows))
     print(f"\nversion {model.version}, postprocess {model.postprocess or 'none'}")

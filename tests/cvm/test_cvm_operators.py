@@ -195,7 +195,7 @@ def test_max_over_empty_axis_starts_at_zero(ctx: cvm.Context) -> None:
 
 def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, s: Any, p: Any, d: Any, groups: int) -> np.ndarray:
     x = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])))
-    n, c, h, wd = x.shape
+    n, _, h, wd = x.shape
     oc, ic, kh, kw = w.shape
     oh, ow = ((h - 1 - (kh - 1) * d[0]) // s[0] + 1), ((wd - 1 - (kw - 1) * d[1]) // s[1] + 1)
     y = np.zeros((n, oc, oh, ow), np.int64)
@@ -283,9 +283,7 @@ def test_max_pool2d(ctx: cvm.Context) -> None:
         h, w = (int(rng.integers(k, 14)) for k in pool)
         x = random_values(rng, (2, 3, h, w), 20)
         ceil = rng.random() < 0.5
-        starts_inside = all(
-            (-(-(d + 2 * p - k) // s)) * s - p < d for d, p, k, s in zip((h, w), pad, pool, stride)
-        )
+        starts_inside = all((-(-(d + 2 * p - k) // s)) * s - p < d for d, p, k, s in zip((h, w), pad, pool, stride))
         if ceil and not starts_inside:
             continue
         attrs = {"pool_size": pool, "strides": stride, "padding": pad, "ceil_mode": ceil}
@@ -455,9 +453,7 @@ def test_unsound_where_feeds_conv2d(ctx: cvm.Context) -> None:
     a, b = (random_values(rng, (1, 2, 5, 5), 30) for _ in range(2))
     w = random_values(rng, (3, 2, 3, 3), 8)
     wide = g.op("where", [c, g.param("a", a, 30), g.param("b", b, 30)], (1, 2, 5, 5))
-    y = g.op(
-        "conv2d", [wide, g.param("w", w, 8)], (1, 3, 3, 3), channels=3, kernel_size=(3, 3), use_bias=False
-    )
+    y = g.op("conv2d", [wide, g.param("w", w, 8)], (1, 3, 3, 3), channels=3, kernel_size=(3, 3), use_bias=False)
     x = random_values(rng, (1, 2, 5, 5), 2)
     expected = wrap(conv2d(np.where(x != 0, a, b), w, None, (1, 1), (0, 0), (1, 1), 1))
     assert np.array_equal(cvm.load(*g.build([y]), ctx).run(x)[0], expected)
@@ -534,7 +530,5 @@ def test_non_max_suppression(ctx: cvm.Context) -> None:
             "force_suppress": bool(rng.random() < 0.5),
             "top_k": int(rng.choice([-1, 0, 3, 20])),
         }
-        expected = nms(
-            x, valid, attrs["max_output_size"], attrs["iou_threshold"], attrs["force_suppress"], attrs["top_k"]
-        )
+        expected = nms(x, valid, attrs["max_output_size"], attrs["iou_threshold"], attrs["force_suppress"], attrs["top_k"])
         Case("non_max_suppression", (x, p), (valid, 8), **attrs).check(ctx, expected, p)

@@ -68,6 +68,7 @@ def build(name, ctx, seed):
     with net.name_scope():
         net.add(*layers())
     net.initialize(mx.init.Xavier(), ctx=ctx)
+    net(mx.nd.zeros((1, 1, 28, 28), ctx=ctx))  # parameters are drawn when their shapes are known, that is now
     return net
 
 

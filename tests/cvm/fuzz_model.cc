@@ -1,0 +1,58 @@
+// libFuzzer target: arbitrary bytes as a model.
+//
+//   cmake -B build/fuzz -DCVM_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+//   cmake --build build/fuzz && build/fuzz/fuzz_model CORPUS
+//
+// The text up to the first 0 byte is the symbol, the rest the params. A model
+// that loads must run alike on the reference and on the fast kernels.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "c_api.h"
+
+namespace {
+
+constexpr unsigned long long kMostWork = 3000000;
+
+unsigned long long size_of(int (*get)(void*, unsigned long long*), void* net) {
+  unsigned long long size = 0;
+  if (get(net, &size) != 0) std::abort();
+  return size;
+}
+
+// Status and output of one run.
+std::string run(void* net) {
+  std::vector<char> input(size_of(CVMAPIGetInputLength, net));
+  std::vector<char> output(size_of(CVMAPIGetOutputLength, net));
+  for (size_t i = 0; i < input.size(); ++i) input[i] = static_cast<char>(i * 37);
+  output.reserve(1);
+  const int status =
+      CVMAPIInference(net, input.data(), static_cast<int>(input.size()), output.data());
+  return std::to_string(status) + std::string(output.begin(), output.end());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string bytes(reinterpret_cast<const char*>(data), size);
+  const size_t cut = bytes.find('\0');
+  const std::string symbol = bytes.substr(0, cut);
+  const std::string params = cut == std::string::npos ? "" : bytes.substr(cut + 1);
+  unsigned long long gas = 0;
+  if (CVMAPIGetGasFromGraphFile(symbol.c_str(), &gas) != 0 || gas > kMostWork) return 0;
+  std::string results[2];
+  for (int device : {CVM_DEVICE_FORMAL, CVM_DEVICE_CPU}) {
+    void* net = nullptr;
+    const int status =
+        CVMAPILoadModel(symbol.data(), static_cast<int>(symbol.size()), params.data(),
+                        static_cast<int>(params.size()), &net, device, 0);
+    std::string& result = results[device == CVM_DEVICE_CPU];
+    result = status == 0 ? run(net) : std::to_string(status);
+    CVMAPIFreeModel(net);
+  }
+  if (results[0] != results[1]) std::abort();
+  return 0;
+}
