@@ -5,6 +5,7 @@ Everything else is declared in pyproject.toml.
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -26,13 +27,14 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        build = Path(self.build_temp).resolve() / "cmake"
-        build.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release"]
-        subprocess.run(configure, check=True)
-        subprocess.run(["cmake", "--build", str(build), "--target", "cvm_runtime"], check=True)
-        self.copy_file(str(build / "libcvm_runtime.so"), str(target))
+        # A fresh directory each time: CMake remembers the path of ninja, which
+        # pip installs in another place for every build.
+        with tempfile.TemporaryDirectory() as build:
+            configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", build, "-DCMAKE_BUILD_TYPE=Release"]
+            subprocess.run(configure, check=True)
+            subprocess.run(["cmake", "--build", build, "--target", "cvm_runtime"], check=True)
+            self.copy_file(os.path.join(build, "libcvm_runtime.so"), str(target))
 
 
 class PlatformWheel(bdist_wheel):

@@ -85,13 +85,11 @@ def _candidates() -> list[Path]:
         return [Path(override)]
     found = [Path(__file__).with_name(FILE_NAME)]
     # Run from a checkout after a plain `pip install .`, this package is the
-    # checkout's and the library lies in the installed one.
-    try:
-        installed = importlib.metadata.distribution("mrt").locate_file(f"cvm_runtime/{FILE_NAME}")
-        found.append(Path(str(installed)))
-    except importlib.metadata.PackageNotFoundError:
-        pass
-    return found
+    # checkout's and the library lies in the installed one. A distribution of
+    # that name may also be the checkout's own egg-info: all are looked at.
+    for distribution in importlib.metadata.distributions(name="mrt"):
+        found.append(Path(str(distribution.locate_file(f"cvm_runtime/{FILE_NAME}"))).absolute())
+    return list(dict.fromkeys(found))
 
 
 def library_path() -> Path:

@@ -228,7 +228,7 @@ class Quantization:
 class MergeModel:
     """[MERGE_MODEL]"""
 
-    attribute_deps: Optional[Mapping] = key(_map_of(3, STR, "operator: attribute: node"), None,
+    attribute_deps: Optional[Mapping] = key(_map_of(2, STR, "operator: attribute: node"), None,
                                             "attributes of the upper half to multiply by a node's scale, or None")
     oscale_maps: Optional[Mapping] = key(_map_of(1, STR, "output: node"), None,
                                          "for every output the node whose scale it has, or None")

@@ -1,6 +1,5 @@
 // The array half of the C interface: plain tensors and params files.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <limits>
 #include <utility>

@@ -30,7 +30,8 @@ int guarded(F f) noexcept {
 
 template <class... Pointers>
 void require(Pointers... pointers) {
-  if (((pointers == nullptr) || ...)) runtime_error("a null pointer was passed");
+  const bool all = (static_cast<bool>(pointers) && ...);
+  if (!all) runtime_error("a null pointer was passed");
 }
 
 }  // namespace cvm
