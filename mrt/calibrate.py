@@ -9,24 +9,32 @@ from mrt.errors import MRTError
 from mrt.graph import invoke
 from mrt.mxnet_bridge import mx
 
-__all__ = ["METHODS", "Statistics", "observe", "thresholds"]
+__all__ = ["METHODS", "Statistics", "channel_means", "observe", "thresholds"]
 
 METHODS = ("absmax", "lambda")
 
 
 class Statistics:
-    """Count, sum, sum of squares and largest absolute value of all elements of one tensor over all batches."""
+    """Count, sum, sum of squares and largest absolute value of all elements of one tensor over all batches, and the sum of
+    every channel (axis 1; None for vectors)."""
 
-    __slots__ = ("absmax", "count", "squares", "total")
+    __slots__ = ("absmax", "channels", "count", "squares", "total")
 
     def __init__(self):
-        self.count, self.total, self.squares, self.absmax = 0, 0.0, 0.0, 0.0
+        self.count, self.total, self.squares, self.absmax, self.channels = 0, 0.0, 0.0, 0.0, None
 
     def update(self, values):
         self.count += values.size
         self.total += float(values.sum(dtype=np.float64))
         self.squares += float(np.einsum("i,i->", values.ravel(), values.ravel(), dtype=np.float64))
         self.absmax = max(self.absmax, float(np.abs(values).max(initial=0)))
+        if values.ndim > 1:
+            sums = values.sum(axis=tuple(i for i in range(values.ndim) if i != 1), dtype=np.float64)
+            self.channels = sums if self.channels is None else self.channels + sums
+
+    def channel_mean(self):
+        """Mean of every channel, or None."""
+        return None if self.channels is None else self.channels * len(self.channels) / self.count
 
     def threshold(self, method, lambd):
         """absmax: the largest absolute value. lambda: |mean| + lambd * standard deviation where that is below 0.95 of it."""
@@ -72,6 +80,13 @@ def thresholds(graph, statistics, method="absmax", lambd=None):
         raise MRTError(f"the calibration method lambda needs a positive lambd, found {lambd}")
     return {node.name: float(np.abs(graph.params[node.name]).max(initial=0)) if graph.is_param(node)
             else statistics[node.name].threshold(method, lambd) for node in graph.topological()}
+
+
+def channel_means(graph, statistics):
+    """name -> mean of every channel, for the tensors that feed layers with weights."""
+    feeds = {node.inputs[0].node for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
+    return {node.name: statistics[node.name].channel_mean() for node in graph.topological()
+            if node in feeds and node.name in statistics and statistics[node.name].channels is not None}
 
 
 def _value(graph, values, entry, ctx):

@@ -8,9 +8,10 @@ from collections import Counter
 
 import numpy as np
 
+from mrt.arithmetic import bits
 from mrt.errors import ModelError, UnsupportedError
 from mrt.graph import Entry
-from mrt.ops import OPERATORS, operator_of
+from mrt.ops import operator_of
 from mrt.simulate import is_integer
 
 __all__ = ["compile_graph"]
@@ -32,7 +33,7 @@ def compile_graph(graph, input_shape=None):
     for node in graph.topological():
         compiler.add(node)
     heads = [compiler.entries[entry] for entry in graph.outputs]
-    return _symbol_text(compiler.nodes, heads), _params_bytes(graph)
+    return _symbol_text(compiler.nodes, heads), _params_bytes(compiler.params)
 
 
 class _Node:
@@ -47,17 +48,14 @@ class Compiler:
     """What the `export` rule of an operator may ask: shapes, and to emit runtime operators. Entries are node indices."""
 
     def __init__(self, graph, shapes):
-        self.nodes, self.entries = [], {}
+        self.nodes, self.entries, self.params = [], {}, {}
         self._graph, self._shapes = graph, shapes
-        self._counts = Counter()
+        self._counts, self._filled = Counter(), {}
 
     def add(self, node):
         if node.is_variable:
             self.entries[Entry(node, 0)] = self._variable(node)
             return
-        if node.kind not in OPERATORS:
-            raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float; nodes restored by set_restore are for "
-                                   "debugging and cannot be compiled")
         inputs = [self.entries[entry] for entry in node.inputs]
         self.entries[Entry(node, 0)] = operator_of(node).export(node, inputs, self)
 
@@ -72,20 +70,35 @@ class Compiler:
         texts = {key: str(tuple(value) if isinstance(value, (list, tuple)) else value) for key, value in attrs.items()}
         return self._append(_Node(op, name, inputs, texts, shape or self.shape(node), attrs.get("precision", -1)))
 
+    def filled(self, value, shape):
+        """Entry of a constant of one value; made once per value and shape."""
+        name = f"const_{value}_{'x'.join(map(str, shape))}"
+        if name not in self._filled:
+            values = np.full(shape, value, np.int32)
+            self._filled[name] = self._parameter(name, values, bits(values))
+        return self._filled[name]
+
     def _variable(self, node):
         precision = node.int("precision")
         if precision is None:
             raise UnsupportedError(f"{node.name} is a float tensor in the integer graph; nodes restored by set_restore are for "
                                    "debugging and cannot be compiled")
         if self._graph.is_param(node):
-            _check_range(node.name, self._graph.params[node.name], precision)
-        shape = self.shape(node)
-        return self._append(_Node("null", node.name, [], {"precision": str(precision), "__shape__": str(tuple(shape))}, shape,
-                                  precision))
+            return self._parameter(node.name, self._graph.params[node.name], precision)
+        return self._append(_Node("null", node.name, [], _declared(precision, self.shape(node)), self.shape(node), precision))
+
+    def _parameter(self, name, values, precision):
+        _check_range(name, values, precision)
+        self.params[name] = values, precision
+        return self._append(_Node("null", name, [], _declared(precision, values.shape), values.shape, precision))
 
     def _append(self, node):
         self.nodes.append(node)
         return len(self.nodes) - 1
+
+
+def _declared(precision, shape):
+    return {"precision": str(precision), "__shape__": str(tuple(shape))}
 
 
 def _check_range(name, values, precision):
@@ -179,15 +192,13 @@ def _plan_storage(nodes, heads):
 
 # --- params
 
-def _params_bytes(graph):
-    """The parameters in topological order, int8 where the declared precision is at most 8, else int32."""
-    nodes = [node for node in graph.topological() if graph.is_param(node)]
-    names = [node.name.encode() for node in nodes]
+def _params_bytes(params):
+    """`params`: name -> (values, precision); int8 where the declared precision is at most 8, else int32."""
+    names = [name.encode() for name in params]
     parts = [struct.pack("<QQQ", LIST_MAGIC, 0, len(names))]
     parts += [struct.pack("<Q", len(name)) + name for name in names]
-    parts.append(struct.pack("<Q", len(nodes)))
-    for node in nodes:
-        parts.append(_tensor_bytes(graph.params[node.name], 8 if node.int("precision") <= 8 else 32))
+    parts.append(struct.pack("<Q", len(names)))
+    parts += [_tensor_bytes(values, 8 if precision <= 8 else 32) for values, precision in params.values()]
     return b"".join(parts)
 
 

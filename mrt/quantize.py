@@ -3,12 +3,16 @@
 Every tensor of the new graph is a `Tensor`: the entry that computes it, its scale (integer = real * scale) and its precision,
 the width its integers are proven to fit. What an operator does with its tensors stands in `mrt.ops`; this module walks the
 graph and moves tensors from one scale and precision to another.
+
+Before the walk two facts are collected for every node: whether it can be negative, and how finely its consumers want it: the
+largest integer its values should reach.
 """
 from typing import NamedTuple
 
 import numpy as np
 
 from mrt import arithmetic
+from mrt.arithmetic import code_range
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
@@ -32,13 +36,20 @@ class Tensor(NamedTuple):
     scale: object
     precision: int
 
+    @property
+    def is_uniform(self):
+        return np.ndim(self.scale) == 0
+
 
 class Options(NamedTuple):
     """The hyper-parameters of quantization; see the setters of `mrt.transformer.MRT`."""
     input_precisions: dict
     precisions: dict  # name -> {"out_key" | consumer name: bits}
     restore: frozenset
+    softmax_lambd: float = 10
     weight_granularity: str = "channel"
+    full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
+    bias_correction: bool = True
 
 
 class Quantized(NamedTuple):
@@ -54,12 +65,13 @@ class Quantizer:
 
     weight_precision = 8
 
-    def __init__(self, graph, shapes, thresholds, options):
-        self.graph, self.shapes, self.thresholds, self.options = graph, shapes, thresholds, options
+    def __init__(self, graph, shapes, thresholds, means, options):
+        self.graph, self.shapes, self.thresholds, self.means, self.options = graph, shapes, thresholds, means, options
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
         self._requantized, self._shared = {}, {}
-        self._wanted = self._precisions_wanted()
+        self.nonnegative = self._never_negative()
+        self.wanted = self._limits_wanted()
 
     def run(self):
         for node in self.graph.topological():
@@ -77,26 +89,78 @@ class Quantizer:
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
                          {node.name: t.precision for node, t in self.tensors.items()})
 
-    # --- tensors
+    # --- tensors: `i` numbers the inputs of `node`
 
     def tensor(self, node, i):
-        """Input i of a node as it stands."""
-        return self.tensors[self._source(node, i)]
+        """Input i as it stands."""
+        return self.tensors[self.source(node, i)]
 
     def uniform(self, node, i):
-        """Input i with one scale for all channels, at the precision its consumers want of it."""
-        source = self._source(node, i)
+        """Input i with one scale for all channels, as fine as its consumers want it."""
+        source = self.source(node, i)
         tensor = self.tensors[source]
-        return tensor if np.ndim(tensor.scale) == 0 else self._rescaled(source, self._wanted[source])
+        return tensor if tensor.is_uniform else self._rescaled(source, self.wanted[source])
 
     def requantize(self, node, i, precision):
         """Input i with one scale, in at most `precision` bits."""
-        source = self._source(node, i)
-        return self._rescaled(source, self._requested(source, node.name, precision))
+        source = self.source(node, i)
+        return self._rescaled(source, code_range(self._requested(source, node.name, precision)))
+
+    def operand(self, node, i):
+        """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
+        the real 0.
+
+        A tensor that is never negative would use only half of the codes; it is shifted down by half its range, so that all of
+        them count (Jacob et al., 2018, section 2.1, with the zero point at the lower end).
+        """
+        source = self.source(node, i)
+        precision = self._requested(source, node.name, self.input_precision(node))
+        tensor = self._rescaled(source, self.layer_wants(node, i))
+        if tensor.precision <= precision:
+            return tensor, 0
+        key, half = (source, "operand"), code_range(precision)
+        if key not in self._requantized:
+            shifted = self.add("broadcast_sub", [tensor.entry, self.scalar(half)], {}, source.name)
+            self._requantized[key] = Tensor(self._clip(shifted, precision, source.name), tensor.scale, precision)
+        return self._requantized[key], -half
+
+    def at_scale(self, node, i, precision, scale):
+        """Entry of input i at exactly this scale, clipped to `precision` bits."""
+        source = self.source(node, i)
+        tensor = self.tensors[source]
+        if tensor.is_uniform and tensor.scale == scale and tensor.precision <= precision:
+            return tensor.entry
+        key = source, precision, float(scale)
+        if key not in self._requantized:
+            factor = scale / tensor.scale
+            plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, self.thresholds[source.name]), precision)
+            self._requantized[key] = self._emit(tensor.entry, plan, source)
+        return self._requantized[key]
+
+    def saturated(self, node, tensor):
+        """The tensor of `node` with one scale, as fine as its consumers want it, clipped at the threshold of `node`."""
+        return self._rescale(node, tensor, self.wanted[node])
 
     def input_precision(self, node):
         """Bits the operator takes its inputs at by default."""
         return self.options.input_precisions[node.kind]
+
+    def layer_wants(self, node, i):
+        """Largest integer to want of input i of a layer: twice the range where all codes are used."""
+        source = self.source(node, i)
+        requested = self.options.precisions.get(source.name, {}).get(node.name)
+        limit = code_range(requested or self.input_precision(node))
+        return 2 * limit if self.options.full_range and self.nonnegative[source] and not requested else limit
+
+    def source(self, node, i):
+        """The node that computes input i."""
+        entry = node.inputs[i]
+        if entry.index != 0:
+            raise MRTError(f"node {node.name} reads output {entry.index} of {entry.node.name}; only first outputs are quantized")
+        return entry.node
+
+    def is_param(self, node, i):
+        return self.graph.is_param(node.inputs[i].node)
 
     # --- parameters
 
@@ -112,9 +176,13 @@ class Quantizer:
             return np.asarray(float(self.thresholds[name]))
         return np.minimum(largest, self.thresholds[name])
 
-    def constant(self, node, i, codes, precision):
-        """Entry of the integers that take the place of parameter input i."""
-        return self._constant(codes, precision, self._names.fresh("quantize", node.inputs[i].node.name))
+    def mean(self, node, i):
+        """Mean of every channel (axis 1) of input i over the calibration data, or None when it was not measured."""
+        return self.means.get(self.source(node, i).name) if self.options.bias_correction else None
+
+    def constant(self, codes, precision, hint):
+        """Entry of new integers, named after the parameter they stand for."""
+        return self._constant(codes, precision, self._names.fresh("quantize", hint))
 
     # --- nodes
 
@@ -122,125 +190,155 @@ class Quantizer:
         """The same operator on an integer tensor, when it changes neither scale nor precision."""
         return self.result(node, [tensor.entry], tensor.scale, tensor.precision)
 
-    def result(self, node, inputs, scale, precision):
-        """The same operator, name and attributes on integer inputs."""
-        return Tensor(Entry(Node(node.op, node.name, inputs, node.attrs), 0), scale, precision)
+    def result(self, node, inputs, scale, precision, op=None, attrs=None):
+        """What takes the place of `node`, under its name: the same operator and attributes unless others are given."""
+        new = Node(op or node.op, node.name, inputs, node.attrs if attrs is None else attrs)
+        return Tensor(Entry(new, 0), scale, precision)
 
-    # --- inside
+    def add(self, op, inputs, attrs, hint):
+        """Entry of a helper node, named after the node `hint` it stands for."""
+        return Entry(Node(op, self._names.fresh("quantize", f"{hint}_{op}"), inputs, attrs), 0)
 
-    def _source(self, node, i):
-        entry = node.inputs[i]
-        if entry.index != 0:
-            raise MRTError(f"node {node.name} reads output {entry.index} of {entry.node.name}; only first outputs are quantized")
-        return entry.node
+    # --- facts collected before the walk
+
+    def _never_negative(self):
+        found = {}
+        for node in self.graph.topological():
+            if node.is_variable:
+                found[node] = False
+            else:
+                found[node] = operator_of(node).nonnegative(node, [found[e.node] for e in node.inputs])
+        return found
+
+    def _limits_wanted(self):
+        """node -> the largest integer any consumer wants it to reach, from the outputs backwards."""
+        wanted = dict.fromkeys(self.graph.topological(), 0)
+        for entry in self.graph.outputs:
+            precision = self._requested(entry.node, entry.node.name, DEFAULT_OUTPUT_BITS)
+            wanted[entry.node] = max(wanted[entry.node], code_range(precision))
+        for node in reversed(self.graph.topological()):
+            if not node.is_variable:
+                for entry, limit in zip(node.inputs, operator_of(node).wanted(node, wanted[node], self)):
+                    wanted[entry.node] = max(wanted[entry.node], limit or 0)
+        return wanted
 
     def _requested(self, source, consumer, precision):
         return self.options.precisions.get(source.name, {}).get(consumer, precision)
 
-    def _precisions_wanted(self):
-        """node -> the largest precision any consumer wants of it, from the outputs backwards."""
-        wanted = dict.fromkeys(self.graph.topological(), 0)
-        for entry in self.graph.outputs:
-            name = entry.node.name
-            wanted[entry.node] = max(wanted[entry.node], self._requested(entry.node, name, DEFAULT_OUTPUT_BITS))
-        for node in reversed(self.graph.topological()):
-            if not node.is_variable:
-                for entry, precision in zip(node.inputs, operator_of(node).wanted(node, wanted[node], self)):
-                    wanted[entry.node] = max(wanted[entry.node], precision or 0)
-        return wanted
+    # --- ends
 
     def _input(self, node):
         precision = self.options.precisions.get(node.name, {}).get("out_key", 8)
+        scale = arithmetic.scale_for(self.thresholds[node.name], precision)
+        rows = [len(self.param(user, 1)) for user in self.graph.consumers()[node] if user is not None and user.op == "Embedding"]
+        if rows and len(rows) == len(self.graph.consumers()[node]):  # numbers of rows are integers already
+            precision, scale = max(arithmetic.bits(count) for count in rows), 1.0
         variable = Node(node.op, node.name, attrs={**node.attrs, "precision": precision})
-        return Tensor(Entry(variable, 0), arithmetic.scale_for(self.thresholds[node.name], precision), precision)
+        return Tensor(Entry(variable, 0), scale, precision)
 
     def _output(self, entry):
         source = entry.node
         requested = self.options.precisions.get(source.name, {}).get(source.name)
         if requested is None:
             tensor = self.tensors[source]
-            return tensor if np.ndim(tensor.scale) == 0 else self._rescaled(source, DEFAULT_OUTPUT_BITS)
-        return self._rescaled(source, requested)
+            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS))
+        return self._rescaled(source, code_range(requested))
 
-    def _rescaled(self, source, precision):
-        """The tensor of a node of the float graph with one scale in at most `precision` bits; made once per precision."""
-        key = source, precision
+    # --- rescaling
+
+    def _rescaled(self, source, limit):
+        """The tensor of a node of the float graph with one scale and no wider than `limit`; made once per limit."""
+        key = source, limit
         if key not in self._requantized:
-            self._requantized[key] = self._rescale(source, precision)
+            tensor = self.tensors[source]
+            fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
+            self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit)
         return self._requantized[key]
 
-    def _rescale(self, source, precision):
-        tensor, threshold = self.tensors[source], self.thresholds[source.name]
-        uniform = np.ndim(tensor.scale) == 0
-        if uniform and tensor.precision <= precision:
-            return tensor
-        finest = np.max(tensor.scale)
+    def _rescale(self, node, tensor, limit):
+        """`tensor`, which stands for `node`, with one scale that maps the node's threshold to `limit`."""
+        threshold, precision = self.thresholds[node.name], arithmetic.bits(limit)
         # a tensor that was zero throughout calibration has no scale of its own: it keeps the coarsest one, clipped
-        target = arithmetic.scale_for(threshold, precision) if threshold > 0 else np.min(tensor.scale)
-        bound = min(arithmetic.bits(threshold * finest), tensor.precision) if threshold > 0 else tensor.precision
-        plan = arithmetic.plan_rescale(target / tensor.scale, tensor.precision, bound, precision)
-        entry = self._emit(tensor.entry, plan, source)
+        target = limit / threshold if threshold > 0 else np.min(tensor.scale)
+        plan = arithmetic.plan_rescale(target / tensor.scale, tensor.precision, self._bound(tensor, threshold), precision)
+        entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
-        return Tensor(entry, tensor.scale * plan.factor if uniform and plan.multiplier else float(target), precision)
+        exact = tensor.is_uniform and plan.multiplier
+        return Tensor(entry, tensor.scale * plan.factor if exact else float(target), precision)
+
+    @staticmethod
+    def _bound(tensor, threshold):
+        """Width that holds the tensor up to its threshold."""
+        if not threshold > 0:
+            return tensor.precision
+        return min(arithmetic.bits(min(threshold * np.max(tensor.scale), 2.0 ** 40)), tensor.precision)
 
     def _emit(self, entry, plan, source):
-        def custom(op_type, entry, **attrs):
-            name = self._names.fresh("quantize", f"{source.name}_{op_type[4:]}")
-            return Entry(Node("Custom", name, [entry], {"op_type": op_type, **attrs}), 0)
-
+        name = source.name
         if plan.pre_shift:
-            entry = custom("cvm_right_shift", entry, shift_bit=plan.pre_shift, precision=plan.narrow)
+            entry = self._shift(entry, plan.pre_shift, plan.narrow, name)
         elif plan.narrow:
-            entry = custom("cvm_clip", entry, precision=plan.narrow)
+            entry = self._clip(entry, plan.narrow, name)
         if np.ndim(plan.multiplier) or plan.multiplier != 1:
-            factor = self._multiplier(plan.multiplier, source)
-            entry = Entry(Node("broadcast_mul", self._names.fresh("quantize", f"{source.name}_scale"), [entry, factor]), 0)
+            entry = self.add("broadcast_mul", [entry, self._multiplier(plan.multiplier, source)], {}, name)
         if plan.shift:
-            return custom("cvm_right_shift", entry, shift_bit=plan.shift, precision=plan.precision)
-        return custom("cvm_clip", entry, precision=plan.precision)
+            return self._shift(entry, plan.shift, plan.precision, name)
+        return self._clip(entry, plan.precision, name)
+
+    def _shift(self, entry, bits, precision, hint):
+        name = self._names.fresh("quantize", f"{hint}_right_shift")
+        return Entry(Node("Custom", name, [entry], {"op_type": "cvm_right_shift", "shift_bit": bits, "precision": precision}), 0)
+
+    def _clip(self, entry, precision, hint):
+        name = self._names.fresh("quantize", f"{hint}_clip")
+        return Entry(Node("Custom", name, [entry], {"op_type": "cvm_clip", "precision": precision}), 0)
 
     def _multiplier(self, multiplier, source):
         if np.ndim(multiplier) == 0:
-            name, values = f"const_var_{multiplier}", np.array([multiplier], np.int32)
-            if name not in self._shared:
-                self._shared[name] = self._constant(values, arithmetic.bits(values), self._names.take(name))
-            return self._shared[name]
-        rank = len(self.shapes[source][0])
-        values = multiplier.reshape((1, -1) + (1,) * (rank - 2))
-        return self._constant(values, arithmetic.bits(values), self._names.fresh("quantize", f"{source.name}_multiplier"))
+            return self.scalar(multiplier)
+        return self.channel_vector(multiplier, source, "multiplier")
+
+    def channel_vector(self, codes, node, hint, precision=None):
+        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`."""
+        values = np.asarray(codes, np.int32).reshape((1, -1) + (1,) * (len(self.shapes[node][0]) - 2))
+        return self.constant(values, precision or arithmetic.bits(values), f"{node.name}_{hint}")
+
+    def scalar(self, value):
+        """Entry of one integer, shared by all who need it."""
+        name, values = f"const_var_{value}", np.array([value], np.int32)
+        if name not in self._shared:
+            self._shared[name] = self._constant(values, arithmetic.bits(values), self._names.take(name))
+        return self._shared[name]
 
     def _constant(self, codes, precision, name):
-        self.params[name] = codes
+        self.params[name] = np.asarray(codes, np.int32)
         return Entry(Node("null", name, attrs={"precision": precision}), 0)
 
+    # --- debugging
+
     def _restored(self, node):
-        """The node in float between two conversions (a debugging aid: such a graph cannot be compiled)."""
+        """The node in float between two conversions (such a graph cannot be compiled)."""
         inputs = []
         for i, entry in enumerate(node.inputs):
             if self.graph.is_param(entry.node):
                 self.params[entry.node.name] = self.graph.params[entry.node.name]
                 inputs.append(entry)
-                continue
-            tensor = self.uniform(node, i)
-            inputs.append(self._scalar_node("_mul_scalar", tensor.entry, 1.0 / tensor.scale, node))
+            else:
+                tensor = self.uniform(node, i)
+                inputs.append(self.add("_mul_scalar", [tensor.entry], {"scalar": repr(1.0 / tensor.scale)}, node.name))
         result = Entry(Node(node.op, node.name, inputs, node.attrs), 0)
         scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
-        codes = Entry(Node("rint", self._names.fresh("quantize", f"{node.name}_rint"),
-                           [self._scalar_node("_mul_scalar", result, scale, node)]), 0)
-        name = self._names.fresh("quantize", f"{node.name}_clip")
-        clipped = Node("Custom", name, [codes], {"op_type": "cvm_clip", "precision": RESTORED_BITS})
-        return Tensor(Entry(clipped, 0), scale, RESTORED_BITS)
-
-    def _scalar_node(self, op, entry, value, node):
-        return Entry(Node(op, self._names.fresh("quantize", f"{node.name}_scalar"), [entry], {"scalar": repr(value)}), 0)
+        codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
+        return Tensor(self._clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, options):
-    """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node. Returns a Quantized."""
+def quantize_graph(graph, thresholds, means, options):
+    """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `means`: name -> mean of every channel
+    over the calibration data, where known. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    return Quantizer(graph, graph.infer_shapes(), thresholds, options).run()
+    return Quantizer(graph, graph.infer_shapes(), thresholds, means, options).run()

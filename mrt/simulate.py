@@ -25,12 +25,15 @@ def lower(graph):
         return Entry(Node(op, name, [entry], attrs), 0)
 
     def clip(node, entry):
-        limit = float(code_range(node.int("precision")))
-        low = add("_maximum_scalar", names.fresh("simulate", node.name), entry, scalar=repr(-limit))
-        return add("_minimum_scalar", node.name, low, scalar=repr(limit))
+        limit = code_range(node.int("precision"))
+        return between(node, entry, -limit, limit)
 
     def scaled(node, entry, factor):
         return add("_mul_scalar", names.fresh("simulate", node.name), entry, scalar=repr(factor))
+
+    def between(node, entry, low, high):
+        above = add("_maximum_scalar", names.fresh("simulate", node.name), entry, scalar=repr(float(low)))
+        return add("_minimum_scalar", node.name, above, scalar=repr(float(high)))
 
     def visit(node, inputs):
         if node.is_variable:
@@ -45,6 +48,14 @@ def lower(graph):
             half = add("_plus_scalar", names.fresh("simulate", node.name), scaled(node, inputs[0], 0.5 ** node.int("shift_bit")),
                        scalar="0.5")
             return clip(node, add("floor", names.fresh("simulate", node.name), half))
+        if node.kind == "clip":  # MXNet's own holds its bounds in float32
+            return between(node, inputs[0], node.float("a_min"), node.float("a_max"))
+        if node.kind == "cvm_lut":
+            rows = Entry(Node("Reshape", names.fresh("simulate", node.name), [inputs[1]], {"shape": "(-1,)"}), 0)
+            return Node("take", node.name, [rows, inputs[0]], {"mode": "clip"})
+        if node.kind == "broadcast_div":  # toward zero; float64 cannot round a quotient of 32-bit integers up to the next one
+            quotient = Entry(Node("broadcast_div", names.fresh("simulate", node.name), inputs), 0)
+            return add("fix", node.name, quotient)
         return node.with_inputs(inputs)
 
     lowered = graph.rewrite(visit)
@@ -52,14 +63,18 @@ def lower(graph):
 
 
 class _Elementwise(mx.operator.CustomOpProp):
-    """One input, one output of the same shape."""
+    """One output, of the shape of the first input."""
+
+    arguments = {"cvm_lut": ["data", "table"]}
 
     def __init__(self, op_type, **attrs):
         super().__init__(need_top_grad=False)
-        self._node = Node("Custom", op_type, [Entry(Node("null", "x"), 0)], {"op_type": op_type, **attrs})
+        self._arguments = self.arguments.get(op_type, ["data"])
+        self._node = Node("Custom", op_type, [Entry(Node("null", name), 0) for name in self._arguments],
+                          {"op_type": op_type, **attrs})
 
     def list_arguments(self):
-        return ["data"]
+        return self._arguments
 
     def infer_shape(self, in_shape):
         return in_shape, [in_shape[0]], []
@@ -76,7 +91,7 @@ class _Lowered(mx.operator.CustomOp):
         self._block = graph.to_block("float64")
 
     def forward(self, is_train, req, in_data, out_data, aux):
-        self.assign(out_data[0], req[0], self._block(in_data[0]).astype(out_data[0].dtype))
+        self.assign(out_data[0], req[0], self._block(*in_data).astype(out_data[0].dtype))
 
 
 def _register(name):
@@ -86,5 +101,5 @@ def _register(name):
             super().__init__(name, **attrs)
 
 
-for _name in ("cvm_clip", "cvm_right_shift", "cvm_left_shift"):
+for _name in ("cvm_clip", "cvm_right_shift", "cvm_left_shift", "cvm_lut"):
     _register(_name)

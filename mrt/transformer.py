@@ -177,11 +177,12 @@ class MRT:
             raise StateError("the model has no input called data: call Model.prepare first")
         self.current_model = model
         self.old_names = model.output_names()
-        self.th_dict, self.scales, self.restore_names = {}, {}, set()
+        self.th_dict, self.scales, self.restore_names, self.channel_means = {}, {}, set(), {}
         self.precs = {node.name: {} for node in model.graph.topological()}
         self.precs["data"][OUT_KEY] = input_prec
         self.op_input_precs = dict(INPUT_PRECISIONS)
         self.softmax_lambd, self.shift_bits = 10, 5
+        self.techniques = {}
         self._statistics, self._loaded_ths = {}, {}
         self._data, self._observed = None, False
 
@@ -209,7 +210,7 @@ class MRT:
         found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)
         for old in (self._loaded_ths, old_ths or {}):
             found.update({name: max(found[name], th) for name, th in old.items() if name in found})
-        self.th_dict = found
+        self.th_dict, self.channel_means = found, calibrate.channel_means(graph, self._statistics)
         return found
 
     def set_threshold(self, name, threshold):
@@ -257,8 +258,8 @@ class MRT:
         self._not_quantized("quantize")
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
-        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names))
-        result = quantize_graph(self.current_model.graph, self.th_dict, options)
+        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd, **self.techniques)
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channel_means, options)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -288,7 +289,8 @@ class MRT:
         symbol_file, params_file, ext_file = self._files(model_name, datadir)
         self.current_model.save(symbol_file, params_file)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
-                    "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs}
+                    "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
+                    "techniques": self.techniques, "channel_means": {n: _plain(m) for n, m in self.channel_means.items()}}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -303,6 +305,7 @@ class MRT:
         mrt._loaded_ths = dict(mrt.th_dict)
         settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
+        mrt.channel_means = {name: np.array(mean) for name, mean in settings.pop("channel_means", {}).items()}
         vars(mrt).update(settings)
         return mrt
 

@@ -42,9 +42,13 @@ class Operator:
         """The node(s) of core operators that take the place of `node`; `r` is the passes.rewrite.Rewriter."""
         return node.with_inputs(inputs)
 
-    def wanted(self, node, precision, q):
-        """The precision wanted of each input, when consumers want `precision` of the output."""
-        return [precision] * len(node.inputs)
+    def nonnegative(self, node, inputs):
+        """Can the output never be negative? `inputs`: the same of each input."""
+        return inputs[0]
+
+    def wanted(self, node, limit, q):
+        """The largest integer wanted of each input, when consumers want `limit` of the output."""
+        return [limit] * len(node.inputs)
 
     def quantize(self, node, q):
         """The quantize.Tensor that takes the place of `node` in the integer graph; `q` is the Quantizer."""
@@ -52,14 +56,14 @@ class Operator:
 
     def export(self, node, inputs, c):
         """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
-        raise UnsupportedError(f"node {node.name}: the runtime has no operator for {node.kind}")
+        raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float and has no counterpart in the runtime; nodes "
+                               "restored by set_restore are for debugging and cannot be compiled")
 
 
 class Unchanged(Operator):
     """An operator whose runtime counterpart has the same meaning and no attributes."""
 
-    def __init__(self, target=None):
-        self.target = target
+    target = None  # the runtime's name, where it is another
 
     def export(self, node, inputs, c):
         return c.emit(node, self.target or node.kind, inputs, {})

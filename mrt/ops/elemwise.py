@@ -1,4 +1,8 @@
-"""Operators that treat every element alike."""
+"""Operators of one tensor that treat every element alike."""
+import numpy as np
+
+from mrt import arithmetic
+from mrt.arithmetic import code_range
 from mrt.graph import Node
 from mrt.ops.base import Operator, Unchanged, register
 
@@ -7,29 +11,155 @@ from mrt.ops.base import Operator, Unchanged, register
 class Relu(Unchanged):
     """max(x, 0)."""
 
+    def nonnegative(self, node, inputs):
+        return True
+
 
 @register("Activation")
 class Activation(Operator):
-    """relu is core; the other activation functions need tables."""
+    """relu is core; the others are tables under their own names."""
 
     def reject(self, node, graph, shapes):
         kind = node.str("act_type")
-        if kind != "relu":
-            return f"act_type={kind}; only relu is supported: use relu, or split the network before this node"
+        known = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
+        return None if kind in known else f"act_type={kind}; supported are {', '.join(known)}"
+
+    def rewrite(self, node, inputs, r):
+        kind = node.str("act_type")
+        return Node("relu" if kind == "relu" else kind, node.name, inputs)
+
+
+@register("LeakyReLU")
+class LeakyReLU(Operator):
+    """leaky and prelu as max(x, 0) - slope * max(-x, 0); elu, selu and gelu as tables."""
+
+    def reject(self, node, graph, shapes):
+        kind = node.str("act_type", "leaky")
+        if kind not in ("leaky", "prelu", "elu", "selu", "gelu"):
+            return f"act_type={kind}; supported are leaky, prelu, elu, selu, gelu"
+        if kind == "prelu" and not graph.is_param(node.inputs[1].node):
+            return "its slope must be a parameter"
         return None
 
     def rewrite(self, node, inputs, r):
-        return Node("relu", node.name, inputs)
+        kind = node.str("act_type", "leaky")
+        if kind in ("elu", "selu", "gelu"):
+            return Node(f"mrt_{kind}", node.name, inputs, {"slope": node.float("slope", 0.25)})
+        negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
+        if kind == "leaky":
+            below = r.add("_mul_scalar", [negative], {"scalar": repr(node.float("slope", 0.25))}, node.name)
+        else:
+            slope = r.params[node.inputs[1].node.name].reshape((-1,))
+            shape = (1, -1) + (1,) * (len(r.shape(node.inputs[0])) - 2)
+            below = r.add("broadcast_mul", [negative, r.param(slope.reshape(shape if len(slope) > 1 else (1,)), node.name)], {},
+                          node.name)
+        above = r.add("relu", [inputs[0]], {}, node.name)
+        return Node("broadcast_sub", node.name, [above, below])
 
 
-@register("Dropout", "identity", "_copy", "BlockGrad")
+@register("Dropout", "identity", "_copy", "BlockGrad", "Cast", "cast", "stop_gradient")
 class Identity(Operator):
-    """Does nothing at inference."""
+    """Does nothing at inference, or changes only the type of numbers."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
+        if node.op in ("Cast", "cast") and not node.str("dtype").startswith("float"):
+            return f"dtype={node.str('dtype')} would round or clip; only casts between float types are supported"
         return None
 
     def rewrite(self, node, inputs, r):
         return inputs[0]
+
+
+@register("negative", "abs")
+class Sign(Unchanged):
+    """-x and |x|."""
+
+    def nonnegative(self, node, inputs):
+        return node.op == "abs"
+
+
+@register("_mul_scalar")
+class Scale(Operator):
+    """A positive factor only changes the scale; -1 is the operator negative."""
+
+    def rewrite(self, node, inputs, r):
+        factor = node.float("scalar")
+        if factor == 1:
+            return inputs[0]
+        if factor > 0:
+            return node.with_inputs(inputs)
+        if factor == 0:
+            return Node("broadcast_mul", node.name, (inputs[0], r.param(np.zeros(1), node.name)))
+        turned = r.add("negative", inputs, {}, node.name)
+        return Node("_mul_scalar", node.name, [turned], {"scalar": repr(-factor)})
+
+    def quantize(self, node, q):
+        tensor = q.tensor(node, 0)
+        return tensor._replace(scale=tensor.scale / node.float("scalar"))
+
+
+@register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
+          "_greater_scalar", "_rdiv_scalar", "_power_scalar", "square")
+class Scalar(Operator):
+    """Operators with a number: the number becomes a factor or a constant."""
+
+    def reject(self, node, graph, shapes):
+        if node.op == "_rdiv_scalar":
+            return "division by a tensor is not supported; restructure the network"
+        if node.op == "_power_scalar" and node.float("scalar") != 2:
+            return f"the exponent is {node.str('scalar')}; only squares are supported"
+        if node.op == "_div_scalar" and node.float("scalar") == 0:
+            return "division by zero"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        if node.op in ("square", "_power_scalar"):
+            return Node("broadcast_mul", node.name, [inputs[0], inputs[0]])
+        value = node.float("scalar")
+        if node.op == "_div_scalar":
+            return r.again(Node("_mul_scalar", node.name, inputs, {"scalar": repr(1.0 / value)}))
+        if node.op in ("_plus_scalar", "_minus_scalar"):
+            if value == 0:
+                return inputs[0]
+            return Node("broadcast_add", node.name, (inputs[0], r.param([value if node.op == "_plus_scalar" else -value], node.name)))
+        if node.op == "_rminus_scalar":
+            turned = r.add("negative", inputs, {}, node.name)
+            return Node("broadcast_add", node.name, (turned, r.param([value], node.name)))
+        if node.op == "_maximum_scalar":
+            return Node("broadcast_maximum", node.name, (inputs[0], r.param([value], node.name)))
+        if node.op == "_minimum_scalar":
+            turned = r.add("negative", inputs, {}, node.name)
+            larger = r.add("broadcast_maximum", (turned, r.param([-value], node.name)), {}, node.name)
+            return Node("negative", node.name, [larger])
+        return Node("broadcast_greater", node.name, (inputs[0], r.param([value], node.name)))
+
+
+@register("clip")
+class Clip(Operator):
+    """A lower bound of 0 is a relu, and the upper bound the end of the integers the consumers want: nothing is left to clip."""
+
+    def nonnegative(self, node, inputs):
+        return node.float("a_min") >= 0
+
+    def wanted(self, node, limit, q):
+        return [code_range(16)]
+
+    def quantize(self, node, q):
+        low, high = node.float("a_min"), node.float("a_max")
+        tensor = q.tensor(node, 0)
+        if low == 0:
+            tensor = q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
+            if not tensor.is_uniform or tensor.precision > arithmetic.bits(q.wanted[node]):
+                return q.saturated(node, tensor)
+        tensor = tensor if tensor.is_uniform and low == 0 else q.requantize(node, 0, 16)
+        bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
+        if bounds[0] >= bounds[1]:
+            bounds[1] = bounds[0] + 1
+        # the runtime's width of a constant bound is one more where it is 2^k - 1
+        precision = max(abs(b) + 1 for b in bounds).bit_length() + 1
+        return q.result(node, [tensor.entry], tensor.scale, precision, "clip", {"a_min": bounds[0], "a_max": bounds[1]})
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "clip", inputs, {"a_min": node.int("a_min"), "a_max": node.int("a_max")})

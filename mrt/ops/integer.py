@@ -1,5 +1,5 @@
 """Operators that exist only in integer graphs: MRT makes them, the runtime runs them, MXNet simulates them (mrt.simulate)."""
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, register
 
 
 class _Attributed(Operator):
@@ -21,9 +21,7 @@ class Shift(_Attributed):
     keys = ("precision", "shift_bit")
 
 
-@register("broadcast_mul")
-class Multiply(Unchanged):
-    """Product with a constant that requantization put there."""
-
-    def reject(self, node, graph, shapes):
-        return "products of tensors are not supported yet; split the network before this node"
+@register("cvm_lut")
+class Table(_Attributed):
+    """table[index], an index outside taking the nearest end."""
+    keys = ("in_dim",)

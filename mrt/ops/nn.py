@@ -28,33 +28,53 @@ class _Weighted(Operator):
                     "make the layer narrower")
         return None
 
-    def wanted(self, node, precision, q):
-        return [q.input_precision(node)] + [None] * (len(node.inputs) - 1)
+    def nonnegative(self, node, inputs):
+        return False
+
+    def wanted(self, node, limit, q):
+        return [q.layer_wants(node, 0)] + [None] * (len(node.inputs) - 1)
 
     def quantize(self, node, q):
-        x = q.requantize(node, 0, q.input_precision(node))
-        weight = q.param(node, 1)
+        x, zero = q.operand(node, 0)
+        weight = q.param(node, 1).astype(np.float64)
+        bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
         products = int(np.prod(weight.shape[1:]))
         width = arithmetic.sum_bits(x.precision + q.weight_precision, products)
         threshold = q.weight_threshold(node, 1)
-        if len(node.inputs) > 2:
-            # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits
-            # than all the products together.
-            bias = np.abs(q.param(node, 2).astype(np.float64))
-            reach = bias * x.scale * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
-            threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
+        # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits than all
+        # the products together.
+        reach = np.abs(bias) * x.scale * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
+        threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
-        scale = x.scale * scale_w
         column = np.reshape(scale_w, (-1,) + (1,) * (weight.ndim - 1))
-        inputs = [x.entry, q.constant(node, 1, arithmetic.quantize(weight, column, q.weight_precision), q.weight_precision)]
-        if len(node.inputs) > 2:
-            codes = arithmetic.quantize(q.param(node, 2), scale, arithmetic.MAX_BITS)
-            precision = arithmetic.bits(codes)
-            inputs.append(q.constant(node, 2, codes, precision))
+        codes = arithmetic.quantize(weight, column, q.weight_precision)
+        means = q.mean(node, 0)
+        if means is not None:
+            bias = bias - self.rounding_error(node, codes / column - weight, means)
+        scale = x.scale * scale_w
+        # the codes are `zero` too large for the real values; padding holds the code of 0 (see `padded`)
+        sums = codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
+        bias_codes = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64) - zero * sums
+        entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
+        inputs = [entry, q.constant(codes, q.weight_precision, node.inputs[1].node.name)]
+        if bias_codes.any():
+            precision = arithmetic.bits(bias_codes)
+            hint = node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"
+            inputs.append(q.constant(bias_codes, precision, hint))
             width = max(width, precision) + 1
+        attrs["no_bias"] = not bias_codes.any()
         if width > arithmetic.MAX_BITS:
             raise MRTError(f"node {node.name} ({node.op}): its sums need {width} bits, the runtime has {arithmetic.MAX_BITS}")
-        return q.result(node, inputs, scale, width)
+        return q.result(node, inputs, scale, width, attrs=attrs)
+
+    def padded(self, node, entry, zero, q):
+        """(input, attributes) with padding made explicit, for integers in which the code of the real 0 is `zero`."""
+        return entry, dict(node.attrs)
+
+    def rounding_error(self, node, error, means):
+        """What the rounding of the weights adds to each output on average: sum of error * mean input (Nagel et al., "Data-free
+        quantization through weight equalization and bias correction", 2019, section 4.2)."""
+        return error @ means
 
 
 @register("Convolution")
@@ -66,6 +86,18 @@ class Convolution(_Weighted):
             return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; only two-dimensional NCHW convolution "
                     "is supported")
         return super().reject(node, graph, shapes)
+
+    def padded(self, node, entry, zero, q):
+        pad = node.tuple("pad") or (0, 0)
+        if any(pad):
+            widths = (0, 0, 0, 0, pad[0], pad[0], pad[1], pad[1])
+            entry = q.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths), "constant_value": zero}, node.name)
+        return entry, {**node.attrs, "pad": "(0, 0)"}
+
+    def rounding_error(self, node, error, means):
+        groups = node.int("num_group", 1)
+        per_input = error.reshape(groups, -1, error.shape[1], error.shape[2] * error.shape[3]).sum(axis=3)
+        return np.einsum("goi,gi->go", per_input, means.reshape(groups, -1)).ravel()
 
     def export(self, node, inputs, c):
         return c.emit(node, "conv2d", inputs, {
@@ -94,30 +126,59 @@ class FullyConnected(_Weighted):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})
 
 
-@register("Pooling")
+@register("Pooling", "_contrib_AdaptiveAvgPooling2D")
 class Pooling(Operator):
-    """Maximum over windows."""
+    """Maximum over windows is core. Averages become sums, over all positions or by a convolution with constant weights."""
 
     def reject(self, node, graph, shapes):
-        if node.str("pool_type", "max") != "max":
-            return f"pool_type={node.str('pool_type')}; only max pooling is supported: use a strided convolution instead"
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
             return "only two-dimensional NCHW pooling is supported"
+        if node.op == "_contrib_AdaptiveAvgPooling2D":
+            return None if shapes[node][0][2:] == (1, 1) else "only adaptive pooling to 1x1 is supported"
+        kind = node.str("pool_type", "max")
+        if kind not in ("max", "avg", "sum"):
+            return f"pool_type={kind}; supported are max, avg and sum"
+        if node.bool("global_pool"):
+            return None
+        full = node.str("pooling_convention", "valid") == "full"
         if node.str("pooling_convention", "valid") not in ("valid", "full"):
             return f"pooling_convention={node.str('pooling_convention')}; supported are valid and full"
-        if node.str("pooling_convention", "valid") == "full" and not node.bool("global_pool"):
-            return _last_window_outside(node, shapes)
+        if kind == "max":
+            return _last_window_outside(node, shapes) if full else None
+        if any(node.tuple("pad")) and kind == "avg" and not node.bool("count_include_pad", True):
+            return "averages that leave out the padding (count_include_pad=False) are not supported; pad with 0 and include it"
+        if full and _last_window_cut(node, shapes):
+            return "its last windows reach beyond the input (pooling_convention=full); use pooling_convention=valid"
         return None
 
     def rewrite(self, node, inputs, r):
-        if not node.bool("global_pool"):
+        shape, kind = r.shape(node.inputs[0]), node.str("pool_type", "max")
+        if node.op == "_contrib_AdaptiveAvgPooling2D" or node.bool("global_pool"):
+            if kind == "max" and node.op == "Pooling":
+                return Node("Pooling", node.name, inputs, {"kernel": str(shape[2:]), "pool_type": "max"})
+            over = {"axis": "(2, 3)", "keepdims": "True"}
+            if kind == "sum":
+                return Node("sum", node.name, inputs, over)
+            total = r.add("sum", inputs, over, node.name)
+            return r.again(Node("_mul_scalar", node.name, [total], {"scalar": repr(1.0 / (shape[2] * shape[3]))}))
+        if kind == "max":
             return node.with_inputs(inputs)
-        return Node("Pooling", node.name, inputs, {"kernel": str(r.shape(node.inputs[0])[2:]), "pool_type": "max"})
+        kernel, channels = node.tuple("kernel"), shape[1]
+        weight = np.full((channels, 1) + kernel, 1.0 if kind == "sum" else 1.0 / (kernel[0] * kernel[1]))
+        attrs = {"kernel": node.str("kernel"), "num_filter": channels, "num_group": channels, "no_bias": "True",
+                 "stride": str(node.tuple("stride") or (1, 1)), "pad": str(node.tuple("pad") or (0, 0))}
+        return Node("Convolution", node.name, (inputs[0], r.param(weight, f"{node.name}_weight")), attrs)
 
     def export(self, node, inputs, c):
         return c.emit(node, "max_pool2d", inputs, {
             "pool_size": node.tuple("kernel"), "strides": node.tuple("stride") or (1, 1), "padding": node.tuple("pad") or (0, 0),
             "ceil_mode": node.str("pooling_convention", "valid") == "full"})
+
+
+def _last_window_cut(node, shapes):
+    shape = shapes[node.inputs[0].node][node.inputs[0].index][2:]
+    steps = zip(shape, shapes[node][0][2:], node.tuple("kernel"), node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0))
+    return any((count - 1) * stride + kernel > size + 2 * pad for size, count, kernel, stride, pad in steps)
 
 
 def _last_window_outside(node, shapes):
@@ -131,30 +192,22 @@ def _last_window_outside(node, shapes):
 
 @register("BatchNorm")
 class BatchNorm(Operator):
-    """After a convolution or dense layer it is folded into that (passes.fold_batch_norm); elsewhere it becomes a 1x1
-    convolution of one channel per group, which is the same thing exactly."""
+    """After a convolution or dense layer it is folded into that (passes.fold_batch_norm); elsewhere it becomes a factor, which
+    the integers take as another scale of each channel, and an offset."""
 
     def reject(self, node, graph, shapes):
         shape = shapes[node.inputs[0].node][node.inputs[0].index]
         if node.int("axis", 1) % len(shape) != 1:
             return f"axis={node.int('axis', 1)} on an input of shape {shape}; only axis 1 is supported"
-        if len(shape) not in (2, 4):
-            return f"the input has shape {shape}; only rank 2 and 4 are supported"
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
             return "gamma, beta and the running statistics must be parameters"
         return None
 
     def rewrite(self, node, inputs, r):
         factor, offset = factor_and_offset(node, r.params)
-        channels = len(factor)
-        bias = r.param(offset, f"{node.name}_bias")
-        weight = r.param(factor.reshape(channels, 1, 1, 1), f"{node.name}_weight")
-        attrs = {"kernel": "(1, 1)", "num_filter": channels, "num_group": channels, "no_bias": "False"}
-        if len(r.shape(node.inputs[0])) == 4:
-            return Node("Convolution", node.name, (inputs[0], weight, bias), attrs)
-        image = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {channels}, 1, 1)"}, node.name)
-        scaled = r.add("Convolution", (image, weight, bias), attrs, node.name)
-        return Node("Flatten", node.name, [scaled])
+        shape = (1, -1) + (1,) * (len(r.shape(node.inputs[0])) - 2)
+        scaled = r.add("broadcast_mul", [inputs[0], r.param(factor.reshape(shape), f"{node.name}_factor")], {}, node.name)
+        return Node("broadcast_add", node.name, [scaled, r.param(offset.reshape(shape), f"{node.name}_offset")])
 
 
 def factor_and_offset(node, params):

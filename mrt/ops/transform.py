@@ -1,4 +1,9 @@
 """Operators that move elements and compute nothing."""
+import numpy as np
+
+from mrt import arithmetic
+from mrt.arithmetic import code_range
+from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, register
 
 
@@ -26,3 +31,269 @@ class Reshape(_Move):
 
     def export(self, node, inputs, c):
         return c.emit(node, "reshape", inputs, {"shape": c.shape(node)})
+
+
+@register("reshape_like")
+class ReshapeLike(Operator):
+    """To the shape the second input has, with the batch left open."""
+
+    def reject(self, node, graph, shapes):
+        plain = all(node.str(key, "None") in ("None", "0") for key in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end"))
+        return None if plain else "only whole shapes are supported, without begin and end"
+
+    def rewrite(self, node, inputs, r):
+        shape = r.shape(node.inputs[1])
+        return Node("Reshape", node.name, [inputs[0]], {"shape": str((-1,) + tuple(shape[1:]))})
+
+
+@register("transpose")
+class Transpose(_Move):
+    """Permutes axes."""
+
+    def rewrite(self, node, inputs, r):
+        rank = len(r.shape(node.inputs[0]))
+        axes = node.tuple("axes") or tuple(reversed(range(rank)))
+        axes = tuple(axis % rank for axis in axes)
+        return inputs[0] if axes == tuple(range(rank)) else Node("transpose", node.name, inputs, {"axes": str(axes)})
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "transpose", inputs, {"axes": node.tuple("axes")})
+
+
+@register("SwapAxis", "swapaxes")
+class SwapAxis(Operator):
+    """A transpose."""
+
+    def rewrite(self, node, inputs, r):
+        axes = list(range(len(r.shape(node.inputs[0]))))
+        a, b = node.int("dim1", 0), node.int("dim2", 0)
+        axes[a], axes[b] = axes[b], axes[a]
+        return Node("transpose", node.name, inputs, {"axes": str(tuple(axes))})
+
+
+@register("expand_dims")
+class ExpandDims(_Move):
+    """Inserts an axis of extent 1."""
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "reshape", inputs, {"shape": c.shape(node)})
+
+
+@register("squeeze")
+class Squeeze(ExpandDims):
+    """Drops axes of extent 1."""
+
+
+@register("slice")
+class Slice(_Move):
+    """Ranges with steps along the leading axes; core."""
+
+    def export(self, node, inputs, c):
+        shape = c.shape(node.inputs[0].node)
+        begin, end, step = (_items(node, key, len(shape)) for key in ("begin", "end", "step"))
+        step = [s or 1 for s in step]
+        begin = [(0 if s > 0 else d - 1) if b is None else b for b, s, d in zip(begin, step, shape)]
+        end = [(d if s > 0 else -d - 1) if e is None else e for e, s, d in zip(end, step, shape)]
+        return c.emit(node, "strided_slice", inputs, {"begin": begin, "end": end, "stride": step})
+
+
+def _items(node, key, rank):
+    values = list(node.tuple(key))
+    return values + [None] * (rank - len(values))
+
+
+def _sliced(name, entry, axis, begin, end, rank):
+    ranges = [[None] * rank, [None] * rank]
+    ranges[0][axis], ranges[1][axis] = begin, end
+    return Node("slice", name, [entry], {"begin": str(tuple(ranges[0])), "end": str(tuple(ranges[1]))})
+
+
+@register("slice_axis")
+class SliceAxis(Operator):
+    """A range of one axis."""
+
+    def rewrite(self, node, inputs, r):
+        shape = r.shape(node.inputs[0])
+        axis = node.int("axis") % len(shape)
+        begin, end = node.int("begin", 0), None if node.str("end") == "None" else node.int("end")
+        end = shape[axis] if end in (None, 0) else end
+        return _sliced(node.name, inputs[0], axis, begin, end, len(shape))
+
+
+@register("SliceChannel", "split")
+class SliceChannel(Operator):
+    """Equal parts along an axis: one slice per output."""
+
+    def rewrite(self, node, inputs, r):
+        shape, count = r.shape(node.inputs[0]), node.int("num_outputs")
+        axis = node.int("axis", 1) % len(shape)
+        size, entries = shape[axis] // count, []
+        for i in range(count):
+            name = node.name if count == 1 else r.name(f"{node.name}_{i}")
+            part = Entry(_sliced(name, inputs[0], axis, i * size, (i + 1) * size, len(shape)), 0)
+            if node.bool("squeeze_axis"):
+                part = r.add("squeeze", [part], {"axis": axis}, node.name)
+            entries.append(part)
+        return entries
+
+
+@register("slice_like")
+class SliceLike(Operator):
+    """The leading part with the extents of the second input, which is needed for its shape alone."""
+
+    def rewrite(self, node, inputs, r):
+        shape, like = r.shape(node.inputs[0]), r.shape(node.inputs[1])
+        axes = node.tuple("axes") or tuple(range(len(shape)))
+        end = [None] * len(shape)
+        for axis in axes:
+            if axis % len(shape) != 0 or len(axes) == 1:  # the batch is the same by itself
+                end[axis % len(shape)] = like[axis % len(shape)]
+        return Node("slice", node.name, [inputs[0]], {"begin": str((None,) * len(shape)), "end": str(tuple(end))})
+
+
+@register("Crop")
+class Crop(Operator):
+    """A part of height and width, given by size or by a second input."""
+
+    def reject(self, node, graph, shapes):
+        return None if len(shapes[node][0]) == 4 else "only NCHW input is supported"
+
+    def rewrite(self, node, inputs, r):
+        shape, out = r.shape(node.inputs[0]), r.shape(Entry(node, 0))
+        y, x = (node.tuple("offset") or (0, 0))
+        if node.bool("center_crop"):
+            y, x = (shape[2] - out[2]) // 2, (shape[3] - out[3]) // 2
+        begin, end = (None, None, y, x), (None, None, y + out[2], x + out[3])
+        return Node("slice", node.name, [inputs[0]], {"begin": str(begin), "end": str(end)})
+
+
+@register("tile")
+class Tile(_Move):
+    """Repeats the whole tensor along axes."""
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "tile", inputs, {"reps": node.tuple("reps")})
+
+
+@register("broadcast_to", "broadcast_like", "broadcast_axis", "broadcast_axes")
+class BroadcastTo(Operator):
+    """A tile; the batch stays open."""
+
+    def rewrite(self, node, inputs, r):
+        shape, out = r.shape(node.inputs[0]), r.shape(Entry(node, 0))
+        return Node("tile", node.name, [inputs[0]], {"reps": str(tuple(o // s for s, o in zip(shape, out)))})
+
+
+@register("repeat")
+class Repeat(_Move):
+    """Repeats every element along an axis; without axis the input is flattened first."""
+
+    def rewrite(self, node, inputs, r):
+        if node.str("axis", "None") != "None":
+            return node.with_inputs(inputs)
+        flat = r.add("Reshape", inputs, {"shape": "(-1,)"}, node.name)
+        return Node("repeat", node.name, [flat], {**node.attrs, "axis": "0"})
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "repeat", inputs, {"repeats": node.int("repeats"), "axis": node.int("axis")})
+
+
+@register("UpSampling")
+class UpSampling(Operator):
+    """Nearest neighbour."""
+
+    def reject(self, node, graph, shapes):
+        kind = node.str("sample_type")
+        if kind != "nearest" or len(node.inputs) > 1:
+            return f"sample_type={kind} with {len(node.inputs)} inputs; only nearest with one input is supported"
+        return None
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
+
+
+@register("Pad", "pad")
+class Pad(Operator):
+    """A border of one value around height and width; exported as concatenation with constants."""
+
+    def reject(self, node, graph, shapes):
+        if node.str("mode") != "constant":
+            return f"mode={node.str('mode')}; only constant is supported"
+        if any(node.tuple("pad_width")[:4]):
+            return "only height and width can be padded"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        return Node("Pad", node.name, inputs, node.attrs)
+
+    def nonnegative(self, node, inputs):
+        return inputs[0] and node.float("constant_value", 0.0) >= 0
+
+    def quantize(self, node, q):
+        value = node.float("constant_value", 0.0)
+        if value == 0:
+            return q.follow(node, q.tensor(node, 0))
+        tensor = q.uniform(node, 0)
+        code = int(np.clip(np.rint(value * tensor.scale), *(np.array([-1, 1]) * code_range(tensor.precision))))
+        return q.result(node, [tensor.entry], tensor.scale, tensor.precision, attrs={**node.attrs, "constant_value": code})
+
+    def export(self, node, inputs, c):
+        value, widths = int(node.float("constant_value", 0.0)), node.tuple("pad_width")
+        entry, shape = inputs[0], list(c.shape(node.inputs[0].node))
+        for axis in (2, 3):
+            before, after = widths[2 * axis], widths[2 * axis + 1]
+            parts = [c.filled(value, shape[:axis] + [n] + shape[axis + 1:]) if n else None for n in (before, after)]
+            shape[axis] += before + after
+            if before or after:
+                entry = c.emit(node, "concatenate", [e for e in (parts[0], entry, parts[1]) if e is not None], {"axis": axis},
+                               tuple(shape))
+        return entry
+
+
+@register("Concat", "concat")
+class Concat(Operator):
+    """Along the channels every input may keep its own scales; along other axes they share one."""
+
+    def nonnegative(self, node, inputs):
+        return all(inputs)
+
+    def wanted(self, node, limit, q):
+        return [limit if limit <= 2 * code_range(8) else code_range(16)] * len(node.inputs)
+
+    def quantize(self, node, q):
+        limit = self.wanted(node, q.wanted[node], q)[0]
+        sources = [q.source(node, i) for i in range(len(node.inputs))]
+        if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
+            tensors = [q.requantize(node, i, 16) for i in range(len(sources))]
+            sizes = [q.shapes[source][0][1] for source in sources]
+            scale = np.concatenate([np.full(size, t.scale) for t, size in zip(tensors, sizes)])
+            return q.result(node, [t.entry for t in tensors], scale, max(t.precision for t in tensors))
+        threshold = max(q.thresholds[source.name] for source in sources)
+        scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
+        entries = [q.at_scale(node, i, precision, scale) for i in range(len(sources))]
+        return q.result(node, entries, scale, precision)
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "concatenate", inputs, {"axis": node.int("dim", 1)})
+
+
+@register("Embedding")
+class Embedding(Operator):
+    """Rows of a table by number."""
+
+    def reject(self, node, graph, shapes):
+        return None if graph.is_param(node.inputs[1].node) else "the table must be a parameter"
+
+    def nonnegative(self, node, inputs):
+        return False
+
+    def quantize(self, node, q):
+        table = q.param(node, 1)
+        precision = q.input_precision(node)
+        scale = arithmetic.scale_for(np.abs(table).max(), precision)
+        codes = q.constant(arithmetic.quantize(table, scale, precision), precision, node.inputs[1].node.name)
+        index = q.at_scale(node, 0, arithmetic.bits(len(table)), 1.0)
+        return q.result(node, [index, codes], scale, precision)
+
+    def export(self, node, inputs, c):
+        return c.emit(node, "take", inputs[::-1], {"axis": 0})

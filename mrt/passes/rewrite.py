@@ -23,6 +23,14 @@ class Rewriter:
         """Entry of a new node, named after the node `hint` it stands for."""
         return Entry(Node(op, self._names.fresh("rewrite", hint), inputs, attrs), 0)
 
+    def name(self, hint):
+        """A name no node has yet."""
+        return self._names.fresh("rewrite", hint)
+
+    def again(self, node):
+        """What the rule of the operator of a new node makes of it."""
+        return operator_of(node).rewrite(node, node.inputs, self)
+
     def param(self, value, hint):
         """Entry of a new float32 parameter."""
         name = self._names.fresh("rewrite", hint)

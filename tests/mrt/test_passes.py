@@ -7,7 +7,7 @@ from mrt.errors import ModelError, UnsupportedError
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
 
-CORE = {"null", "Convolution", "FullyConnected", "relu", "Pooling", "Flatten", "Reshape"}
+CORE = {"null", "Convolution", "FullyConnected", "relu", "Pooling", "Flatten", "Reshape", "broadcast_mul", "broadcast_add"}
 
 
 def prepared_equals_original(symbol, shape, **values):

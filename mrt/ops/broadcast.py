@@ -1,0 +1,214 @@
+"""Operators of two tensors, or of a tensor and a constant, whose shapes broadcast."""
+import numpy as np
+
+from mrt import arithmetic
+from mrt.arithmetic import MAX_BITS, code_range
+from mrt.graph import Node
+from mrt.ops.base import Operator, Unchanged, register
+
+# MXNet has a name for equal shapes and one for broadcasting; the latter is core
+_ALIASES = {"elemwise_add": "broadcast_add", "_plus": "broadcast_add", "_Plus": "broadcast_add", "broadcast_plus": "broadcast_add",
+            "elemwise_sub": "broadcast_sub", "_minus": "broadcast_sub", "broadcast_minus": "broadcast_sub",
+            "elemwise_mul": "broadcast_mul", "_mul": "broadcast_mul", "elemwise_div": "broadcast_div", "_div": "broadcast_div",
+            "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum", "_greater": "broadcast_greater"}
+
+
+@register(*_ALIASES)
+class Alias(Operator):
+
+    def reject(self, node, graph, shapes):
+        return _constant_divisor(node, graph) if _ALIASES[node.op] == "broadcast_div" else None
+
+    def rewrite(self, node, inputs, r):
+        return r.again(Node(_ALIASES[node.op], node.name, inputs))
+
+
+@register("add_n", "ElementWiseSum")
+class AddN(Operator):
+    """A chain of additions."""
+
+    def rewrite(self, node, inputs, r):
+        total = inputs[0]
+        for entry in inputs[1:]:
+            total = r.add("broadcast_add", [total, entry], {}, node.name)
+        return total
+
+
+def _constant_divisor(node, graph):
+    if not graph.is_param(node.inputs[1].node):
+        return "division by a computed tensor is not supported; multiply by a reciprocal that is a parameter"
+    if not graph.params[node.inputs[1].node.name].all():
+        return "the divisor holds zeros"
+    return None
+
+
+@register("broadcast_div")
+class Divide(Operator):
+    """By a parameter: a product with its reciprocal."""
+
+    def reject(self, node, graph, shapes):
+        return _constant_divisor(node, graph)
+
+    def rewrite(self, node, inputs, r):
+        reciprocal = r.param(1.0 / r.params[node.inputs[1].node.name].astype(np.float64), node.name)
+        return Node("broadcast_mul", node.name, (inputs[0], reciprocal))
+
+
+@register("broadcast_minimum")
+class Minimum(Operator):
+    """min(a, b) = -max(-a, -b)."""
+
+    def rewrite(self, node, inputs, r):
+        turned = [r.add("negative", [entry], {}, node.name) for entry in inputs]
+        return Node("negative", node.name, [r.add("broadcast_maximum", turned, {}, node.name)])
+
+
+class _Pair(Operator):
+    """Two tensors at one scale, or a tensor and a constant."""
+
+    target = None
+
+    def wanted(self, node, limit, q):
+        return [code_range(q.input_precision(node))] * 2
+
+    def nonnegative(self, node, inputs):
+        return all(inputs)
+
+    def quantize(self, node, q):
+        constants = [i for i in (0, 1) if q.is_param(node, i)]
+        return self.with_constant(node, q, constants[0]) if constants else self.of_tensors(node, q)
+
+    def of_tensors(self, node, q):
+        precision = q.input_precision(node)
+        scale = arithmetic.scale_for(max(q.thresholds[q.source(node, i).name] for i in (0, 1)), precision)
+        entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
+        return q.result(node, entries, scale, self.precision(precision, precision))
+
+    def with_constant(self, node, q, k):
+        values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
+        codes = _codes(values, tensor, q.shapes[node][0])
+        if tensor.precision < 16 or codes is None or max(tensor.precision, arithmetic.bits(codes)) >= MAX_BITS:
+            # too coarse for the constant, or no room for it: 16 bits that hold both
+            source = q.source(node, 1 - k)
+            scale = arithmetic.scale_for(max(q.thresholds[source.name], np.abs(values).max()), 16)
+            tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
+            codes = _codes(values, tensor, q.shapes[node][0])
+        precision = arithmetic.bits(codes)
+        entries = [tensor.entry, q.constant(codes, precision, node.inputs[k].node.name)]
+        return q.result(node, entries if k else entries[::-1], tensor.scale, self.precision(tensor.precision, precision))
+
+    def export(self, node, inputs, c):
+        return c.emit(node, self.target or node.kind, inputs, {})
+
+
+def _codes(values, tensor, shape):
+    """A constant in the scale of a tensor of rank `len(shape)`; None when it would not fit 32 bits."""
+    scale = tensor.scale
+    if not tensor.is_uniform:
+        scale = scale.reshape((-1,) + (1,) * (len(shape) - 2))
+    codes = np.rint(values * scale)
+    return None if np.abs(codes).max(initial=0) > code_range(MAX_BITS) else codes.astype(np.int32)
+
+
+@register("broadcast_add")
+class Add(_Pair):
+    """a + b."""
+
+    @staticmethod
+    def precision(a, b):
+        return max(a, b) + 1
+
+    def nonnegative(self, node, inputs):
+        return all(inputs)
+
+
+@register("broadcast_sub")
+class Subtract(Add):
+    """a - b."""
+
+    def nonnegative(self, node, inputs):
+        return False
+
+
+@register("broadcast_maximum")
+class Maximum(_Pair):
+    """max(a, b)."""
+
+    target = "broadcast_max"
+
+    @staticmethod
+    def precision(a, b):
+        return max(a, b)
+
+    def nonnegative(self, node, inputs):
+        return any(inputs)
+
+
+@register("broadcast_greater")
+class Greater(_Pair):
+    """1 where a > b, else 0, at scale 1."""
+
+    @staticmethod
+    def precision(a, b):
+        return a
+
+    def nonnegative(self, node, inputs):
+        return True
+
+    def quantize(self, node, q):
+        return super().quantize(node, q)._replace(scale=1.0)
+
+
+@register("broadcast_mul")
+class Multiply(Unchanged):
+    """A factor per channel, or one for all, only changes scales (and signs); other products multiply integers."""
+
+    def nonnegative(self, node, inputs):
+        return all(inputs)
+
+    def wanted(self, node, limit, q):
+        return [code_range(q.input_precision(node))] * 2
+
+    def quantize(self, node, q):
+        for k in (0, 1):
+            if q.is_param(node, k):
+                factors = _per_channel(q.param(node, k), q.shapes[node][0])
+                source = q.source(node, 1 - k)
+                if factors is not None and q.shapes[source][0] == q.shapes[node][0]:
+                    return self._scaled(node, q, 1 - k, factors)
+                return self._times_constant(node, q, k)
+        # the runtime has 32 bits for the product
+        a, b = q.requantize(node, 0, 16), q.requantize(node, 1, 15)
+        return q.result(node, [a.entry, b.entry], a.scale * b.scale, a.precision + b.precision)
+
+    @staticmethod
+    def _scaled(node, q, i, factors):
+        tensor = q.tensor(node, i)
+        signs = np.sign(factors).astype(np.int32)
+        if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
+            tensor = q.requantize(node, i, 16)
+        sizes = np.abs(factors)
+        scale = tensor.scale / np.where(sizes > 0, sizes, sizes.max() or 1.0)
+        if len(factors) == 1:
+            scale, signs = float(np.ravel(scale)[0]) if tensor.is_uniform else np.ravel(scale), signs[:1]
+        if (signs > 0).all():
+            return tensor._replace(scale=scale)
+        vector = q.constant(signs, 2, f"{node.name}_sign") if len(signs) == 1 else q.channel_vector(signs, node, "sign", 2)
+        return q.result(node, [tensor.entry, vector], scale, tensor.precision + 2)
+
+    @staticmethod
+    def _times_constant(node, q, k):
+        tensor, values = q.requantize(node, 1 - k, 16), q.param(node, k)
+        scale = arithmetic.scale_for(np.abs(values).max(), 15)
+        constant = q.constant(arithmetic.quantize(values, scale, 15), 15, node.inputs[k].node.name)
+        return q.result(node, [tensor.entry, constant], tensor.scale * scale, tensor.precision + 15)
+
+
+def _per_channel(values, shape):
+    """The constant as one factor, or one per channel of axis 1 of `shape`, in float64; None when it is neither."""
+    if values.size == 1:
+        return values.astype(np.float64).reshape(1)
+    full = (1,) * (len(shape) - values.ndim) + values.shape
+    if len(shape) > 1 and full == (1, shape[1]) + (1,) * (len(shape) - 2):
+        return values.astype(np.float64).ravel()
+    return None

@@ -1,0 +1,74 @@
+"""Softmax in integers: exponentials by table, one division."""
+import numpy as np
+
+from mrt import arithmetic
+from mrt.arithmetic import code_range
+from mrt.graph import Node
+from mrt.ops.base import Operator, register
+
+INDEX_BITS, VALUE_BITS, OUTPUT_BITS = 13, 16, 15
+
+
+@register("softmax")
+class Softmax(Operator):
+    """exp(x - max) / sum: inputs further than `softmax_lambd` below the largest count as that far below.
+
+    With n terms, numerator and sum stay below 2^31: 16 bits of table, 15 of output, and the sum takes count_bits(n) more.
+    """
+
+    def reject(self, node, graph, shapes):
+        if node.bool("use_length"):
+            return "use_length is not supported"
+        shape = shapes[node][0]
+        if arithmetic.sum_bits(VALUE_BITS, shape[node.int("axis", -1)]) > 30:
+            return f"{shape[node.int('axis', -1)]} terms do not fit 32 bits; at most 8191"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        axis = node.int("axis", -1) % len(r.shape(node.inputs[0]))
+        temperature = node.str("temperature", "None")
+        if temperature not in ("None", "1.0", "1"):
+            inputs = [r.add("_mul_scalar", inputs, {"scalar": repr(1.0 / node.float("temperature"))}, node.name)]
+        return Node("softmax", node.name, inputs, {"axis": axis})
+
+    def nonnegative(self, node, inputs):
+        return True
+
+    def wanted(self, node, limit, q):
+        return [code_range(16)]
+
+    def quantize(self, node, q):
+        source, axis = q.source(node, 0), node.int("axis")
+        steps = code_range(INDEX_BITS)
+        scale = steps / q.options.softmax_lambd
+        precision = min(arithmetic.bits(q.thresholds[source.name] * scale), 30)
+        x = q.at_scale(node, 0, precision, scale)
+        keep = {"axis": axis, "keepdims": True}
+
+        def add(op, *inputs, **attrs):
+            return q.add(op, inputs, attrs, node.name)
+
+        # index = max(x - max(x) + steps, 0), at most `steps`
+        index = add("relu", add("broadcast_add", add("broadcast_sub", x, add("max", x, **keep)), q.scalar(steps)))
+        values = np.exp((np.arange(steps + 1) - steps) / scale)
+        codes = arithmetic.quantize(values, code_range(VALUE_BITS), VALUE_BITS).reshape(-1, 1)
+        powers = add("Custom", index, q.constant(codes, VALUE_BITS, f"{node.name}_table"), op_type="cvm_lut", in_dim=steps + 1)
+        total = add("sum", powers, **keep)
+        limit = code_range(OUTPUT_BITS)
+        numerator = add("broadcast_mul", powers, q.scalar(limit))
+        half = add("Custom", total, op_type="cvm_right_shift", shift_bit=1, precision=30)
+        quotient = add("broadcast_div", add("broadcast_add", numerator, half), total)
+        return q.result(node, [quotient], float(limit), OUTPUT_BITS, "Custom", {"op_type": "cvm_clip", "precision": OUTPUT_BITS})
+
+
+@register("SoftmaxActivation")
+class SoftmaxActivation(Operator):
+    """The old name; mode `instance` runs over all but the batch."""
+
+    def rewrite(self, node, inputs, r):
+        shape = r.shape(node.inputs[0])
+        if node.str("mode", "instance") == "channel" or len(shape) == 2:
+            return Node("softmax", node.name, inputs, {"axis": 1})
+        flat = r.add("Flatten", inputs, {}, node.name)
+        result = r.add("softmax", [flat], {"axis": 1}, node.name)
+        return Node("Reshape", node.name, [result], {"shape": str((-1,) + tuple(shape[1:]))})
