@@ -89,7 +89,8 @@ def plan_rescale(factor, in_precision, bound_bits, precision):
     factor = np.asarray(factor, np.float64)
     if not (factor > 0).all() or not np.isfinite(factor).all():
         raise MRTError(f"a rescaling factor must be positive and finite, found {factor}")
-    width = min(in_precision, max(bound_bits, 1))
+    saturating = code_range(precision) / factor.min()  # inputs beyond this end at the largest output, however wide they are
+    width = max(min(in_precision, bound_bits, bits(min(saturating, 2.0 ** MAX_BITS))), 1)
     pre_shift = max(0, width - (MAX_BITS - MULTIPLIER_BITS))
     width -= pre_shift
     narrow = width if width < in_precision else None

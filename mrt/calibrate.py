@@ -3,25 +3,32 @@
 Statistics accumulate over batches in constant memory, whatever their number and order; parameters are measured once, by
 their largest absolute value.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 from mrt.errors import MRTError
 from mrt.graph import invoke
 from mrt.mxnet_bridge import mx
 
-__all__ = ["METHODS", "Statistics", "channel_means", "observe", "thresholds"]
+__all__ = ["METHODS", "Channels", "Statistics", "channels", "observe", "thresholds"]
 
 METHODS = ("absmax", "lambda")
+PEAK_DEVIATIONS = 8
 
 
 class Statistics:
-    """Count, sum, sum of squares and largest absolute value of all elements of one tensor over all batches, and the sum of
-    every channel (axis 1; None for vectors)."""
+    """Count, sum, sum of squares and largest absolute value of all elements of one tensor over all batches; and for every
+    channel (axis 1; None for vectors) sum, sum of squares, largest absolute value, and how the latter varies from sample to
+    sample."""
 
-    __slots__ = ("absmax", "channels", "count", "squares", "total")
+    __slots__ = ("absmax", "channel_absmax", "channel_squares", "channel_sums", "count", "peak_squares", "peak_sums", "samples",
+                 "squares", "total")
 
     def __init__(self):
-        self.count, self.total, self.squares, self.absmax, self.channels = 0, 0.0, 0.0, 0.0, None
+        self.count, self.total, self.squares, self.absmax = 0, 0.0, 0.0, 0.0
+        self.channel_sums = self.channel_squares = self.channel_absmax = self.peak_sums = self.peak_squares = None
+        self.samples = 0
 
     def update(self, values):
         self.count += values.size
@@ -29,12 +36,25 @@ class Statistics:
         self.squares += float(np.einsum("i,i->", values.ravel(), values.ravel(), dtype=np.float64))
         self.absmax = max(self.absmax, float(np.abs(values).max(initial=0)))
         if values.ndim > 1:
-            sums = values.sum(axis=tuple(i for i in range(values.ndim) if i != 1), dtype=np.float64)
-            self.channels = sums if self.channels is None else self.channels + sums
+            others = tuple(i for i in range(values.ndim) if i != 1)
+            sums, squares = values.sum(axis=others, dtype=np.float64), np.square(values, dtype=np.float64).sum(axis=others)
+            peaks = np.abs(values).reshape(values.shape[:2] + (-1,)).max(axis=2).astype(np.float64)
+            self.samples += len(values)
+            if self.channel_sums is None:
+                self.channel_sums, self.channel_squares = np.zeros_like(sums), np.zeros_like(sums)
+                self.channel_absmax, self.peak_sums, self.peak_squares = (np.zeros_like(sums) for _ in range(3))
+            self.channel_sums += sums
+            self.channel_squares += squares
+            self.peak_sums += peaks.sum(axis=0)
+            self.peak_squares += (peaks ** 2).sum(axis=0)
+            self.channel_absmax = np.maximum(self.channel_absmax, peaks.max(axis=0))
 
-    def channel_mean(self):
-        """Mean of every channel, or None."""
-        return None if self.channels is None else self.channels * len(self.channels) / self.count
+    def channel_bound(self):
+        """What the largest absolute value of every channel may reach in data not seen: mean + 8 standard deviations of its
+        largest value per sample, if that is more than was seen. Channels that few samples excite thus keep room."""
+        mean = self.peak_sums / self.samples
+        deviation = np.sqrt(np.maximum(self.peak_squares / self.samples - mean ** 2, 0))
+        return np.maximum(self.channel_absmax, mean + PEAK_DEVIATIONS * deviation)
 
     def threshold(self, method, lambd):
         """absmax: the largest absolute value. lambda: |mean| + lambd * standard deviation where that is below 0.95 of it."""
@@ -82,11 +102,23 @@ def thresholds(graph, statistics, method="absmax", lambd=None):
             else statistics[node.name].threshold(method, lambd) for node in graph.topological()}
 
 
-def channel_means(graph, statistics):
-    """name -> mean of every channel, for the tensors that feed layers with weights."""
+class Channels(NamedTuple):
+    """What calibration knows of every channel of a tensor: mean, mean square, largest absolute value; float64 vectors."""
+    mean: np.ndarray
+    square: np.ndarray
+    absmax: np.ndarray
+
+
+def channels(graph, statistics):
+    """name -> Channels, for the tensors that feed layers with weights."""
     feeds = {node.inputs[0].node for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
-    return {node.name: statistics[node.name].channel_mean() for node in graph.topological()
-            if node in feeds and node.name in statistics and statistics[node.name].channels is not None}
+    found = {}
+    for node in graph.topological():
+        seen = statistics.get(node.name) if node in feeds else None
+        if seen is not None and seen.channel_sums is not None:
+            per_channel = seen.count / len(seen.channel_sums)
+            found[node.name] = Channels(seen.channel_sums / per_channel, seen.channel_squares / per_channel, seen.channel_bound())
+    return found
 
 
 def _value(graph, values, entry, ctx):

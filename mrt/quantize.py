@@ -21,6 +21,9 @@ __all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph"]
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
+EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
+WORTHWHILE = 0.5
+MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
     **dict.fromkeys(["Convolution", "FullyConnected", "sigmoid", "exp", "softmax", "sum", "batch_dot", "L2Normalization"], 8),
@@ -50,6 +53,7 @@ class Options(NamedTuple):
     weight_granularity: str = "channel"
     full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
     bias_correction: bool = True
+    equalize: bool = True  # channels of a layer's input get scales of their own
 
 
 class Quantized(NamedTuple):
@@ -58,6 +62,7 @@ class Quantized(NamedTuple):
     outputs: list  # of Tensor
     scales: dict
     precisions: dict
+    tensors: dict
 
 
 class Quantizer:
@@ -65,11 +70,11 @@ class Quantizer:
 
     weight_precision = 8
 
-    def __init__(self, graph, shapes, thresholds, means, options):
-        self.graph, self.shapes, self.thresholds, self.means, self.options = graph, shapes, thresholds, means, options
+    def __init__(self, graph, shapes, thresholds, channels, options):
+        self.graph, self.shapes, self.thresholds, self.channels, self.options = graph, shapes, thresholds, channels, options
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
-        self._requantized, self._shared = {}, {}
+        self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
         self.nonnegative = self._never_negative()
         self.wanted = self._limits_wanted()
 
@@ -87,7 +92,8 @@ class Quantizer:
         graph = Graph([tensor.entry for tensor in outputs], self.params)
         graph.check_names()
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
-                         {node.name: t.precision for node, t in self.tensors.items()})
+                         {node.name: t.precision for node, t in self.tensors.items()},
+                         {node.name: t for node, t in self.tensors.items()})
 
     # --- tensors: `i` numbers the inputs of `node`
 
@@ -108,21 +114,28 @@ class Quantizer:
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
-        the real 0.
+        the real 0. Every channel may have its own scale, which the layer takes into its weights.
 
         A tensor that is never negative would use only half of the codes; it is shifted down by half its range, so that all of
         them count (Jacob et al., 2018, section 2.1, with the zero point at the lower end).
         """
         source = self.source(node, i)
         precision = self._requested(source, node.name, self.input_precision(node))
-        tensor = self._rescaled(source, self.layer_wants(node, i))
-        if tensor.precision <= precision:
-            return tensor, 0
-        key, half = (source, "operand"), code_range(precision)
+        limit = self.layer_wants(node, i)
+        key, half = (source, "operand", limit), code_range(precision)
         if key not in self._requantized:
-            shifted = self.add("broadcast_sub", [tensor.entry, self.scalar(half)], {}, source.name)
-            self._requantized[key] = Tensor(self._clip(shifted, precision, source.name), tensor.scale, precision)
-        return self._requantized[key], -half
+            tensor = self._equalized(source, limit)
+            if tensor.precision > precision:
+                shifted = self.add("broadcast_sub", [tensor.entry, self.scalar(half)], {}, source.name)
+                tensor = tensor._replace(entry=self._clip(shifted, precision, source.name), precision=precision), -half
+            else:
+                tensor = tensor, 0
+            self._requantized[key] = tensor
+        return self._requantized[key]
+
+    def only_feeds_layers(self, node):
+        """Do all consumers of a node take it as `operand`?"""
+        return all(user is not None and user.op in ("Convolution", "FullyConnected") for user in self._consumers[node])
 
     def at_scale(self, node, i, precision, scale):
         """Entry of input i at exactly this scale, clipped to `precision` bits."""
@@ -168,17 +181,18 @@ class Quantizer:
         """The float values of input i, a parameter."""
         return self.graph.params[node.inputs[i].node.name]
 
-    def weight_threshold(self, node, i):
-        """Bound of the weights: a float64 vector, one per output channel (axis 0), or a scalar as a 0-d array."""
-        weight, name = self.param(node, i), node.inputs[i].node.name
-        largest = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
-        if self.options.weight_granularity == "tensor":
-            return np.asarray(float(self.thresholds[name]))
-        return np.minimum(largest, self.thresholds[name])
+    def weight_threshold(self, node, i, weight):
+        """Bound of the weights `weight` made from parameter i: a float64 vector with one per output channel (axis 0), or a 0-d
+        array. A threshold that was set below the parameter's largest value lowers all of them."""
+        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        largest = largest.max() if self.options.weight_granularity == "tensor" else largest
+        original = np.abs(self.param(node, i)).max()
+        return np.asarray(largest * (self.thresholds[node.inputs[i].node.name] / original if original > 0 else 1.0))
 
     def mean(self, node, i):
         """Mean of every channel (axis 1) of input i over the calibration data, or None when it was not measured."""
-        return self.means.get(self.source(node, i).name) if self.options.bias_correction else None
+        seen = self.channels.get(self.source(node, i).name) if self.options.bias_correction else None
+        return None if seen is None else seen.mean
 
     def constant(self, codes, precision, hint):
         """Entry of new integers, named after the parameter they stand for."""
@@ -230,8 +244,8 @@ class Quantizer:
     def _input(self, node):
         precision = self.options.precisions.get(node.name, {}).get("out_key", 8)
         scale = arithmetic.scale_for(self.thresholds[node.name], precision)
-        rows = [len(self.param(user, 1)) for user in self.graph.consumers()[node] if user is not None and user.op == "Embedding"]
-        if rows and len(rows) == len(self.graph.consumers()[node]):  # numbers of rows are integers already
+        rows = [len(self.param(user, 1)) for user in self._consumers[node] if user is not None and user.op == "Embedding"]
+        if rows and len(rows) == len(self._consumers[node]):  # numbers of rows are integers already
             precision, scale = max(arithmetic.bits(count) for count in rows), 1.0
         variable = Node(node.op, node.name, attrs={**node.attrs, "precision": precision})
         return Tensor(Entry(variable, 0), scale, precision)
@@ -255,23 +269,47 @@ class Quantizer:
             self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit)
         return self._requantized[key]
 
-    def _rescale(self, node, tensor, limit):
-        """`tensor`, which stands for `node`, with one scale that maps the node's threshold to `limit`."""
-        threshold, precision = self.thresholds[node.name], arithmetic.bits(limit)
+    def _equalized(self, source, limit):
+        """Like `_rescaled`, but each channel's own range is mapped to `limit`.
+
+        A layer's input can have any scale per channel, because its weights can be divided by it: equalization (Nagel et al.,
+        2019, section 4.1; Xiao et al., "SmoothQuant", 2023) without the need for a layer in front that could be rescaled.
+        """
+        tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
+        fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
+        if fits or not self.options.equalize or seen is None or not threshold > 0 or not seen.absmax.max() > 0:
+            return self._rescaled(source, limit)
+        share = np.clip(seen.absmax / threshold, MIN_SHARE, 1)
+        layers = [user for user in self._consumers[source] if user is not None and user.op in ("Convolution", "FullyConnected")]
+        noise = {}
+        for power in EQUALIZE_POWERS:
+            bound = threshold * share ** power
+            noise[power] = sum(operator_of(user).rounding_noise(user, bound, seen.square, limit, self) for user in layers)
+        best = min(noise, key=noise.get)
+        if noise[best] > WORTHWHILE * noise[0]:
+            best = 0
+        return self._rescale(source, tensor, limit, threshold * share ** best)
+
+    def _rescale(self, node, tensor, limit, threshold=None):
+        """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel
+        for a vector of thresholds."""
+        threshold = self.thresholds[node.name] if threshold is None else threshold
+        precision = arithmetic.bits(limit)
         # a tensor that was zero throughout calibration has no scale of its own: it keeps the coarsest one, clipped
-        target = limit / threshold if threshold > 0 else np.min(tensor.scale)
-        plan = arithmetic.plan_rescale(target / tensor.scale, tensor.precision, self._bound(tensor, threshold), precision)
+        target = limit / threshold if np.min(threshold) > 0 else np.min(tensor.scale)
+        factor = target / tensor.scale
+        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, threshold), precision)
         entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
-        exact = tensor.is_uniform and plan.multiplier
-        return Tensor(entry, tensor.scale * plan.factor if exact else float(target), precision)
+        exact = np.ndim(factor) == 0 and plan.multiplier
+        return Tensor(entry, tensor.scale * plan.factor if exact else target, precision)
 
     @staticmethod
     def _bound(tensor, threshold):
         """Width that holds the tensor up to its threshold."""
-        if not threshold > 0:
+        if not np.min(threshold) > 0:
             return tensor.precision
-        return min(arithmetic.bits(min(threshold * np.max(tensor.scale), 2.0 ** 40)), tensor.precision)
+        return min(arithmetic.bits(min(np.max(threshold * tensor.scale), 2.0 ** 40)), tensor.precision)
 
     def _emit(self, entry, plan, source):
         name = source.name
@@ -332,13 +370,13 @@ class Quantizer:
         return Tensor(self._clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, means, options):
-    """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `means`: name -> mean of every channel
-    over the calibration data, where known. Returns a Quantized."""
+def quantize_graph(graph, thresholds, channels, options):
+    """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `channels`: name ->
+    calibrate.Channels, where known. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    return Quantizer(graph, graph.infer_shapes(), thresholds, means, options).run()
+    return Quantizer(graph, graph.infer_shapes(), thresholds, channels, options).run()

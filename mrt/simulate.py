@@ -65,11 +65,9 @@ def lower(graph):
 class _Elementwise(mx.operator.CustomOpProp):
     """One output, of the shape of the first input."""
 
-    arguments = {"cvm_lut": ["data", "table"]}
-
     def __init__(self, op_type, **attrs):
         super().__init__(need_top_grad=False)
-        self._arguments = self.arguments.get(op_type, ["data"])
+        self._arguments = ["data", "table"] if op_type == "cvm_lut" else ["data"]
         self._node = Node("Custom", op_type, [Entry(Node("null", name), 0) for name in self._arguments],
                           {"op_type": op_type, **attrs})
 

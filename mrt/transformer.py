@@ -177,7 +177,7 @@ class MRT:
             raise StateError("the model has no input called data: call Model.prepare first")
         self.current_model = model
         self.old_names = model.output_names()
-        self.th_dict, self.scales, self.restore_names, self.channel_means = {}, {}, set(), {}
+        self.th_dict, self.scales, self.restore_names, self.channels = {}, {}, set(), {}
         self.precs = {node.name: {} for node in model.graph.topological()}
         self.precs["data"][OUT_KEY] = input_prec
         self.op_input_precs = dict(INPUT_PRECISIONS)
@@ -210,7 +210,7 @@ class MRT:
         found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)
         for old in (self._loaded_ths, old_ths or {}):
             found.update({name: max(found[name], th) for name, th in old.items() if name in found})
-        self.th_dict, self.channel_means = found, calibrate.channel_means(graph, self._statistics)
+        self.th_dict, self.channels = found, calibrate.channels(graph, self._statistics)
         return found
 
     def set_threshold(self, name, threshold):
@@ -259,7 +259,7 @@ class MRT:
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
         options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd, **self.techniques)
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channel_means, options)
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -290,7 +290,7 @@ class MRT:
         self.current_model.save(symbol_file, params_file)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques, "channel_means": {n: _plain(m) for n, m in self.channel_means.items()}}
+                    "techniques": self.techniques, "channels": {name: [list(v) for v in c] for name, c in self.channels.items()}}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -305,7 +305,7 @@ class MRT:
         mrt._loaded_ths = dict(mrt.th_dict)
         settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
-        mrt.channel_means = {name: np.array(mean) for name, mean in settings.pop("channel_means", {}).items()}
+        mrt.channels = {name: calibrate.Channels(*map(np.array, c)) for name, c in settings.pop("channels", {}).items()}
         vars(mrt).update(settings)
         return mrt
 

@@ -7,7 +7,8 @@ from mrt.graph import Node
 from mrt.ops.base import Operator, Unchanged, register
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
-_ALIASES = {"elemwise_add": "broadcast_add", "_plus": "broadcast_add", "_Plus": "broadcast_add", "broadcast_plus": "broadcast_add",
+_ALIASES = {"elemwise_add": "broadcast_add", "_plus": "broadcast_add", "_Plus": "broadcast_add",
+            "broadcast_plus": "broadcast_add",
             "elemwise_sub": "broadcast_sub", "_minus": "broadcast_sub", "broadcast_minus": "broadcast_sub",
             "elemwise_mul": "broadcast_mul", "_mul": "broadcast_mul", "elemwise_div": "broadcast_div", "_div": "broadcast_div",
             "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum", "_greater": "broadcast_greater"}

@@ -123,7 +123,8 @@ class Scalar(Operator):
         if node.op in ("_plus_scalar", "_minus_scalar"):
             if value == 0:
                 return inputs[0]
-            return Node("broadcast_add", node.name, (inputs[0], r.param([value if node.op == "_plus_scalar" else -value], node.name)))
+            value = value if node.op == "_plus_scalar" else -value
+            return Node("broadcast_add", node.name, (inputs[0], r.param([value], node.name)))
         if node.op == "_rminus_scalar":
             turned = r.add("negative", inputs, {}, node.name)
             return Node("broadcast_add", node.name, (turned, r.param([value], node.name)))
@@ -152,7 +153,7 @@ class Clip(Operator):
         if low == 0:
             tensor = q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
             if not tensor.is_uniform or tensor.precision > arithmetic.bits(q.wanted[node]):
-                return q.saturated(node, tensor)
+                return tensor if q.only_feeds_layers(node) else q.saturated(node, tensor)
         tensor = tensor if tensor.is_uniform and low == 0 else q.requantize(node, 0, 16)
         bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
         if bounds[0] >= bounds[1]:

@@ -37,21 +37,25 @@ class _Weighted(Operator):
     def quantize(self, node, q):
         x, zero = q.operand(node, 0)
         weight = q.param(node, 1).astype(np.float64)
+        means = q.mean(node, 0)
+        scale_x = np.min(x.scale)
+        if not x.is_uniform:  # a channel with a finer scale has larger integers, and smaller weights for them
+            weight = weight / self.of_inputs(node, x.scale / scale_x, weight)
+            means = None if means is None else means * x.scale / scale_x
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
         products = int(np.prod(weight.shape[1:]))
         width = arithmetic.sum_bits(x.precision + q.weight_precision, products)
-        threshold = q.weight_threshold(node, 1)
+        threshold = q.weight_threshold(node, 1, weight)
         # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits than all
         # the products together.
-        reach = np.abs(bias) * x.scale * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
+        reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         column = np.reshape(scale_w, (-1,) + (1,) * (weight.ndim - 1))
         codes = arithmetic.quantize(weight, column, q.weight_precision)
-        means = q.mean(node, 0)
         if means is not None:
             bias = bias - self.rounding_error(node, codes / column - weight, means)
-        scale = x.scale * scale_w
+        scale = scale_x * scale_w
         # the codes are `zero` too large for the real values; padding holds the code of 0 (see `padded`)
         sums = codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
         bias_codes = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64) - zero * sums
@@ -66,6 +70,24 @@ class _Weighted(Operator):
         if width > arithmetic.MAX_BITS:
             raise MRTError(f"node {node.name} ({node.op}): its sums need {width} bits, the runtime has {arithmetic.MAX_BITS}")
         return q.result(node, inputs, scale, width, attrs=attrs)
+
+    def of_inputs(self, node, vector, weight):
+        """One value per input channel, shaped to broadcast with the weights."""
+        return vector.reshape((1, -1))
+
+    def rounding_noise(self, node, bound, square, limit, q):
+        """Variance that rounding adds to the outputs, all channels together, up to a common factor, when the input channels are
+        mapped from `bound` to `limit`. `square`: mean square of each input channel.
+
+        Rounding the input adds (bound / limit)^2 w^2 per product; rounding a weight, whose step comes from the largest
+        |w| * bound of its output, adds step^2 * square / bound^2.
+        """
+        weight = q.param(node, 1).astype(np.float64)
+        bounds, squares = (self.of_inputs(node, v, weight) for v in (bound, square))
+        of_input = ((weight * bounds) ** 2).sum() / limit ** 2
+        largest = np.abs(weight * bounds).reshape(len(weight), -1).max(axis=1) / arithmetic.code_range(q.weight_precision)
+        shares = np.broadcast_to(squares / bounds ** 2, weight.shape).reshape(len(weight), -1).sum(axis=1)
+        return of_input + (largest ** 2 * shares).sum()
 
     def padded(self, node, entry, zero, q):
         """(input, attributes) with padding made explicit, for integers in which the code of the real 0 is `zero`."""
@@ -86,6 +108,10 @@ class Convolution(_Weighted):
             return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; only two-dimensional NCHW convolution "
                     "is supported")
         return super().reject(node, graph, shapes)
+
+    def of_inputs(self, node, vector, weight):
+        groups = node.int("num_group", 1)
+        return np.repeat(vector.reshape(groups, -1), len(weight) // groups, axis=0).reshape(weight.shape[:2] + (1, 1))
 
     def padded(self, node, entry, zero, q):
         pad = node.tuple("pad") or (0, 0)

@@ -22,7 +22,7 @@ def _elu(x, alpha):
 
 # name -> (function of real values and the node, can it be negative for any input?, |x| beyond which it is constant)
 _FUNCTIONS = {
-    "sigmoid": (lambda x, node: 1 / (1 + np.exp(-x)), True, 12.0),
+    "sigmoid": (lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
     "tanh": (lambda x, node: np.tanh(x), False, 6.0),
     "softsign": (lambda x, node: x / (1 + np.abs(x)), False, None),
     "softrelu": (lambda x, node: np.logaddexp(x, 0), True, None),

@@ -90,6 +90,9 @@ def test_one_layer_within_the_bound_its_scales_imply(layer, seed):
         s_w = 127 / w.max(axis=1)
         bound = (w.sum(axis=1) / (2 * s_x) + abs(x.asnumpy()).max() * w.shape[1] / (2 * s_w) + w.shape[1] / (4 * s_x * s_w)
                  + 1 / (s_x * s_w)).max()
+    for name, value in model.graph.params.items():
+        if "factor" in name:  # of a batch normalization
+            bound *= np.abs(value).max()
     bound += 1.1 / mrt.get_output_scales()[0] + abs(real).max() * 2.0 ** -11
     assert abs(found - real).max() <= bound
     assert bound < abs(real).max()  # the bound says something
