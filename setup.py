@@ -31,10 +31,18 @@ class CMakeBuild(build_ext):
         # A fresh directory each time: CMake remembers the path of ninja, which
         # pip installs in another place for every build.
         with tempfile.TemporaryDirectory() as build:
-            configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", build, "-DCMAKE_BUILD_TYPE=Release"]
-            subprocess.run(configure, check=True)
+            options = ["-DCMAKE_BUILD_TYPE=Release", f"-DCVM_WERROR={os.environ.get('CVM_WERROR', '0')}"]
+            subprocess.run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", build, *options], check=True)
             subprocess.run(["cmake", "--build", build, "--target", "cvm_runtime"], check=True)
             self.copy_file(os.path.join(build, "libcvm_runtime.so"), str(target))
+
+    def copy_file(self, source, target, *args, **kwargs):
+        # In one step, here and for editable installs: a process that has the
+        # old library mapped keeps it, and none ever finds half a file.
+        new = f"{target}.{os.getpid()}"
+        super().copy_file(source, new, *args, **kwargs)
+        os.replace(new, target)
+        return target, 1
 
 
 class PlatformWheel(bdist_wheel):

@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NoReturn
 
 import numpy as np
 
@@ -29,8 +29,6 @@ class UserError(Exception):
 
 
 def _load(args: argparse.Namespace, ctx: Context | None = None) -> Model:
-    if not args.dir.is_dir():
-        raise UserError(f"{args.dir} is no directory; expected one with the files 'symbol' and 'params'")
     return load(args.dir / "symbol", args.dir / "params", ctx or _context(args))
 
 
@@ -40,19 +38,24 @@ def _context(args: argparse.Namespace) -> Context:
     return gpu() if args.device == "gpu" else cpu(threads=args.threads)
 
 
-def _input(args: argparse.Namespace, model: Model) -> np.ndarray:
-    """The array of --input, else seeded values of the model's shape and precision."""
+def _inputs(args: argparse.Namespace, model: Model) -> np.ndarray:
+    """Inputs along the first axis: those of --input, else one of seeded values of the model's precision."""
     if args.input is None:
         bound = 2 ** (model.input_precision - 1) - 1
         rng = np.random.default_rng(args.seed)
-        return rng.integers(-bound, bound, model.input_shape, np.int64, endpoint=True).astype(np.int32)
+        return rng.integers(-bound, bound, (1, *model.input_shape), np.int64, endpoint=True).astype(np.int32)
     try:
         x = np.load(args.input, allow_pickle=False)
     except (OSError, ValueError, EOFError) as e:
         raise UserError(f"{args.input} cannot be read as an .npy file: {e}") from None
     if not isinstance(x, np.ndarray):
         raise UserError(f"{args.input} holds several arrays, expected one")
-    return x
+    if x.shape == model.input_shape:
+        return x[None]
+    if x.shape[1:] == model.input_shape and len(x):
+        return x
+    shape = ", ".join(map(str, model.input_shape))
+    raise UserError(f"{args.input} has shape {x.shape}, expected {model.input_shape}, or (n, {shape}) for n inputs")
 
 
 def _print_json(value: Any) -> None:
@@ -133,7 +136,10 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 def run(args: argparse.Namespace) -> int:
     model = _load(args)
-    outputs = model.run(_input(args, model))
+    inputs = _inputs(args, model)
+    runs = [model.run(x) for x in inputs]
+    # Several inputs give outputs with one more axis in front.
+    outputs = [np.stack(y) for y in zip(*runs)] if len(runs) > 1 else runs[0]
     paths = _output_paths(args.output, len(outputs)) if args.output else []
     for path, y in zip(paths, outputs):
         _write(path, y)
@@ -176,8 +182,9 @@ def verify(args: argparse.Namespace) -> int:
                 continue  # not built in, or no device: nothing to compare
             raise
         digest = hashlib.sha256()
-        for y in model.run(_input(args, model)):
-            digest.update(y.tobytes())
+        for x in _inputs(args, model):
+            for y in model.run(x):
+                digest.update(y.tobytes())
         hashes[repr(ctx)] = digest.hexdigest()
     same = len(set(hashes.values())) == 1
     if args.json:
@@ -191,7 +198,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def bench(args: argparse.Namespace) -> int:
     model = _load(args)
-    x = _input(args, model)
+    x = _inputs(args, model)[0]
     model.run(x)  # the first run touches the memory
     runs = np.array([model.profile(x)[1] for _ in range(args.repeat)])
     totals = runs.sum(axis=1)
@@ -220,25 +227,42 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"'{text}', expected an integer of at least {least}")
+        return value
+
+    return parse
+
+
+def _directory(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is no directory; expected one with the files 'symbol' and 'params'")
+    return Path(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ERROR, f"error: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cvm_runtime", description="Runs and inspects CVM models.")
+    parser = _Parser(prog="python -m cvm_runtime", description="Runs and inspects CVM models.")
     parser.add_argument("--version", action="version", version=__version__)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("dir", type=Path, metavar="DIR", help="directory with the files symbol and params")
+    common.add_argument("dir", type=_directory, metavar="DIR", help="directory with the files symbol and params")
     common.add_argument("--json", action="store_true", help="print JSON")
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", choices=["cpu", "formal", "gpu"], default="cpu")
-    device.add_argument("--threads", type=_count, default=0, help="threads of the CPU; 0: one per processor")
+    device.add_argument("--threads", type=_count(0), default=0, metavar="N", help="threads of the CPU; 0: one per processor")
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--input", type=Path, metavar="X.npy", help="default: seeded random values")
-    data.add_argument("--seed", type=_count, default=0, help="seed of the random values")
+    data.add_argument("--input", type=Path, metavar="X.npy", help="one input, or n of them; default: seeded random values")
+    data.add_argument("--seed", type=_count(0), default=0, metavar="N", help="seed of the random values")
 
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -253,20 +277,23 @@ def _parser() -> argparse.ArgumentParser:
     add("gas", print_gas, "print the cost of one inference", [])
     add("verify", verify, "compare all executors and thread counts bit for bit", [data])
     command = add("bench", bench, "measure the time of one inference", [device, data])
-    command.add_argument("--repeat", type=_count, default=20, help="number of runs")
+    command.add_argument("--repeat", type=_count(1), default=20, metavar="N", help="number of runs")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    if getattr(args, "repeat", 1) < 1:
-        print("error: --repeat is 0, expected at least 1", file=sys.stderr)
-        return ERROR
     try:
-        return args.function(args)
+        args = _parser().parse_args(argv)
+        status = args.function(args)
+        sys.stdout.flush()  # here, where its failure can be told
+        return status
     except (CvmError, UserError) as e:
         print(f"error: {e}", file=sys.stderr)
-        return ERROR
     except BrokenPipeError:  # the reader of stdout left, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ERROR
+    except OSError as e:
+        print(f"error: the output cannot be written: {e.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+    return ERROR

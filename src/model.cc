@@ -26,7 +26,8 @@ struct Model::Step {
 
 // All that one run writes to.
 struct Model::Context {
-  explicit Context(int threads) : pool(threads) {}
+  explicit Context(int count) : threads(count), pool(count) {}
+  const int threads;  // asked for; the pool may have got fewer
   ThreadPool pool;
   AlignedBlock arena, scratch;
   std::vector<const int32_t*> values;  // per entry
@@ -38,9 +39,10 @@ struct Model::Context {
 class Model::ContextLease {
  public:
   explicit ContextLease(Model& model) : model_(model) {
-    const int threads = model_.threads_;
+    int threads = 0;
     {
       std::lock_guard<std::mutex> lock(model_.mutex_);
+      threads = model_.threads_;
       if (!model_.idle_.empty()) {
         context_ = std::move(model_.idle_.back());
         model_.idle_.pop_back();
@@ -50,7 +52,7 @@ class Model::ContextLease {
   }
   ~ContextLease() {
     std::lock_guard<std::mutex> lock(model_.mutex_);
-    if (context_->pool.threads() == model_.threads_) model_.idle_.push_back(std::move(context_));
+    if (context_->threads == model_.threads_) model_.idle_.push_back(std::move(context_));
   }
   Context& operator*() const { return *context_; }
 
@@ -101,7 +103,7 @@ std::unique_ptr<Model> Model::load(const char* symbol, size_t symbol_length, con
   model->make_steps(device);
   model->drop_unread_parameters();
   model->arena_ = plan_arena(model->graph_);
-  model->set_threads(device == Device::kFormal ? 1 : 0);
+  model->threads_ = thread_count(device == Device::kFormal ? 1 : 0);
   // The first context now: lack of memory is then an error of the load.
   model->idle_.push_back(model->make_context(model->threads_));
   return model;
@@ -241,9 +243,15 @@ std::unique_ptr<Model::Context> Model::make_context(int threads) const {
 
 void Model::set_threads(int threads) {
   if (threads < 0) logic_error("the number of threads is ", threads, ", expected 0 or more");
+  std::vector<std::unique_ptr<Context>> old;  // whose threads end outside of the lock
   std::lock_guard<std::mutex> lock(mutex_);
   threads_ = thread_count(threads);
-  idle_.clear();
+  old.swap(idle_);
+}
+
+int Model::threads() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return threads_;
 }
 
 void Model::execute(Context& context, double* seconds) const {

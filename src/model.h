@@ -1,7 +1,6 @@
 // What a handle of the C interface points to: a verified model, ready to run.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -44,7 +43,7 @@ class Model {
   // stores the time of every node there.
   void run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds);
 
-  int threads() const { return threads_; }
+  int threads() const;
   // 0 takes one per processor. Runs under way finish with the old number.
   void set_threads(int threads);
 
@@ -72,9 +71,9 @@ class Model {
   std::vector<AlignedBlock> parameters_;  // per entry; empty blocks for the others
   std::vector<std::unique_ptr<Step>> steps_;
 
-  std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards the two below
   std::vector<std::unique_ptr<Context>> idle_;
-  std::atomic<int> threads_{1};
+  int threads_ = 1;
 };
 
 }  // namespace cvm

@@ -13,9 +13,11 @@ std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_clip(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_concatenate(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_conv2d(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_cvm_lut(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_dense(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo&, const Constants&);
@@ -25,7 +27,15 @@ std::unique_ptr<Kernel> make_max(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_max_pool2d(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_negative(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_relu(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_repeat(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_slice_like(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_strided_slice(const NodeInfo&, const Constants&);
 std::unique_ptr<Kernel> make_sum(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_take(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_tile(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_transpose(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_upsampling(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_where(const NodeInfo&, const Constants&);
 
 namespace {
 
@@ -58,6 +68,16 @@ const Row kRows[] = {
     {"broadcast_div", make_broadcast_div},
     {"broadcast_max", make_broadcast_max},
     {"broadcast_greater", make_broadcast_greater},
+    {"upsampling", make_upsampling},
+    {"repeat", make_repeat},
+    {"tile", make_tile},
+    {"concatenate", make_concatenate},
+    {"transpose", make_transpose},
+    {"strided_slice", make_strided_slice},
+    {"slice_like", make_slice_like},
+    {"take", make_take},
+    {"cvm_lut", make_cvm_lut},
+    {"where", make_where},
 };
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "plan/arena.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "aligned.h"
 #include "plan/liveness.h"
@@ -67,6 +69,12 @@ class Gaps {
   int64_t end_ = 0;
 };
 
+bool is_parameter(const Node& node) { return node.is_variable && node.name != kInputName; }
+
+int64_t entry_bytes(const Graph& graph, int64_t e) {
+  return align_up(size_of(graph.shapes[e]) * static_cast<int64_t>(sizeof(int32_t)));
+}
+
 class ArenaPlanner {
  public:
   explicit ArenaPlanner(const Graph& graph)
@@ -89,9 +97,7 @@ class ArenaPlanner {
   }
 
  private:
-  int64_t bytes(int64_t e) const {
-    return align_up(size_of(graph_.shapes[e]) * static_cast<int64_t>(sizeof(int32_t)));
-  }
+  int64_t bytes(int64_t e) const { return entry_bytes(graph_, e); }
 
   void register_death(int64_t e) {
     const int64_t last = lives_[e].last;
@@ -127,8 +133,30 @@ class ArenaPlanner {
   ArenaPlan plan_;
 };
 
+// The storage slots of the file, one after the other.
+ArenaPlan plan_as_declared(const Graph& graph) {
+  std::map<int64_t, int64_t> slots;  // storage id -> bytes, then offset
+  for (const Node& node : graph.nodes) {
+    if (is_parameter(node)) continue;
+    for (int64_t e = node.first_entry; e < node.first_entry + node.num_outputs; ++e) {
+      int64_t& bytes = slots[graph.storage_id[e]];
+      bytes = std::max(bytes, entry_bytes(graph, e));
+    }
+  }
+  ArenaPlan plan;
+  plan.offset.assign(graph.shapes.size(), kNoOffset);
+  for (auto& [id, slot] : slots) plan.bytes += std::exchange(slot, plan.bytes);
+  for (const Node& node : graph.nodes)
+    for (int64_t e = node.first_entry; e < node.first_entry + node.num_outputs; ++e)
+      if (!is_parameter(node)) plan.offset[e] = slots[graph.storage_id[e]];
+  return plan;
+}
+
 }  // namespace
 
-ArenaPlan plan_arena(const Graph& graph) { return ArenaPlanner(graph).plan(); }
+ArenaPlan plan_arena(const Graph& graph) {
+  ArenaPlan planned = ArenaPlanner(graph).plan(), declared = plan_as_declared(graph);
+  return planned.bytes <= declared.bytes ? planned : declared;
+}
 
 }  // namespace cvm

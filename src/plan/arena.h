@@ -16,8 +16,9 @@ struct ArenaPlan {
 constexpr int64_t kNoOffset = -1;
 
 // Entries that are alive at once never overlap; an in-place operator takes
-// over the place of an input that dies in it. The storage ids of the file are
-// verified, but not used.
+// over the place of an input that dies in it. Where that needs more than the
+// storage ids of the file, which verify_storage has proven sound, these are
+// used: a run thus never takes more than the storage limit allows.
 ArenaPlan plan_arena(const Graph& graph);
 
 }  // namespace cvm

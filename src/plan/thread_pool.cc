@@ -1,6 +1,7 @@
 #include "plan/thread_pool.h"
 
 #include <algorithm>
+#include <system_error>
 
 namespace cvm {
 namespace {
@@ -28,7 +29,12 @@ bool spin_until(Ready ready) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  workers_.reserve(static_cast<size_t>(threads));
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error&) {
+    // The machine has no more threads: those that started do, results are the same.
+  }
 }
 
 ThreadPool::~ThreadPool() {

@@ -16,6 +16,7 @@ namespace cvm {
 
 class ThreadPool {
  public:
+  // Makes do with fewer threads where the system does not give that many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -21,6 +21,20 @@ LIST_MAGIC = 0xF7E58D4F05049CB7
 TENSOR_MAGIC = 0xDD5E40F096B4A13F
 
 
+OPERATORS = [
+    "conv2d", "dense", "relu", "max_pool2d", "upsampling", "abs", "negative", "cvm_precision", "elemwise_add",
+    "elemwise_sub", "clip", "cvm_clip", "cvm_right_shift", "cvm_left_shift", "broadcast_add", "broadcast_sub",
+    "broadcast_mul", "broadcast_div", "broadcast_max", "broadcast_greater", "sum", "max", "repeat", "tile", "flatten",
+    "concatenate", "expand_dims", "reshape", "squeeze", "transpose", "strided_slice", "slice_like", "take", "cvm_lut",
+    "where", "get_valid_counts", "non_max_suppression",
+]  # fmt: skip
+# Operators whose output may take the slot of an input.
+IN_PLACE = {
+    "flatten", "relu", "expand_dims", "reshape", "squeeze", "abs", "cvm_precision", "elemwise_add", "elemwise_sub",
+    "clip", "cvm_clip", "cvm_right_shift", "cvm_left_shift",
+}  # fmt: skip
+
+
 class Entry(NamedTuple):
     """One output of one node."""
 
@@ -94,8 +108,40 @@ class GraphWriter:
             **extra,
         }
 
-    def build(self, heads: list[Entry], **extra: Any) -> tuple[bytes, bytes]:
-        return dump(self.document(heads, **extra)), params_bytes(self.params)
+    def build(self, heads: list[Entry], storage: list[int] | None = None, **extra: Any) -> tuple[bytes, bytes]:
+        document = self.document(heads, **extra)
+        if storage:
+            document["attrs"]["storage_id"][1] = storage
+        return dump(document), params_bytes(self.params)
+
+    def entry_id(self, e: Entry) -> int:
+        return self.row_ptr[e.node] + e.index
+
+    def plan_storage(self, heads: list[Entry], rng: np.random.Generator) -> list[int]:
+        """Storage ids in which tensors take over the slots of dead ones, at random."""
+        last = [len(self.nodes)] * self.row_ptr[-1]  # node that reads an entry last
+        for i, node in enumerate(self.nodes):
+            if node["op"] != "null" or node["name"] == "data":
+                last[self.row_ptr[i] : self.row_ptr[i + 1]] = [i] * (self.row_ptr[i + 1] - self.row_ptr[i])
+            for n, k, _ in node["inputs"]:
+                last[self.row_ptr[n] + k] = max(last[self.row_ptr[n] + k], i)
+        for e in heads:
+            last[self.entry_id(e)] = len(self.nodes)
+        holder: list[int] = []  # entry in each slot
+        # The parameters and the input are there before the first node.
+        order = sorted(range(len(self.nodes)), key=lambda i: self.nodes[i]["op"] != "null")
+        found: dict[int, int] = {}
+        for i in order:
+            in_place = self.nodes[i]["op"] != "null" and self.nodes[i]["attrs"]["func_name"] in IN_PLACE
+            read = {self.row_ptr[n] + k for n, k, _ in self.nodes[i]["inputs"]} if in_place else set()
+            for e in range(self.row_ptr[i], self.row_ptr[i + 1]):
+                free = [s for s, h in enumerate(holder) if last[h] < i or (h in read and last[h] == i)]
+                if self.nodes[i]["op"] == "null" or not free or rng.random() < 0.2:
+                    free = [len(holder)]
+                    holder.append(e)
+                slot = free[int(rng.integers(len(free)))]
+                holder[slot], found[e] = e, slot
+        return [found[e] for e in range(self.row_ptr[-1])]
 
 
 def dump(document: dict[str, Any]) -> bytes:

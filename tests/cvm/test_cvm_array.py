@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
 import shutil
 import subprocess
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import pytest
@@ -26,23 +29,67 @@ ORIGINAL = [
 ]  # fmt: skip
 
 
-def test_c_program(tmp_path: Path) -> None:
+ANSWER = "cvm_1.0.0 [] 4 3 1 1 100 185 185: 6 0 0\n"
+
+
+def compiled(directory: Path, source: str, *link: str) -> Path:
     compiler = shutil.which("cc")
     if not compiler:
         pytest.skip("no C compiler")
-    library = cvm.library_path().resolve()
-    program = tmp_path / "classic"
-    source = Path(__file__).with_name("classic.c")
+    program = directory / Path(source).stem
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{ROOT / 'src'}"]
-    link = [str(library), f"-Wl,-rpath,{library.parent}"]
-    subprocess.run([compiler, *flags, str(source), *link, "-o", str(program)], check=True)
-    for name, data in (("s", dump(example()[1])), ("p", EXAMPLE_PARAMS), ("x", bytes([10, 20, 30, 40]))):
-        (tmp_path / name).write_bytes(data)
-    done = subprocess.run([str(program), "s", "p", "x"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "cvm_1.0.0 [] 4 3 1 1 100 185 185: 6 0 0\n")
-    (tmp_path / "s").write_bytes(b"{}")
-    done = subprocess.run([str(program), "s", "p", "x"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    subprocess.run([compiler, *flags, str(Path(__file__).with_name(source)), *link, "-o", str(program)], check=True)
+    return program
+
+
+def write_example(directory: Path) -> list[Path]:
+    files = {"symbol": dump(example()[1]), "params": EXAMPLE_PARAMS, "data": bytes([10, 20, 30, 40])}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    return [directory / name for name in files]
+
+
+def output_of(*command: object, **environment: str) -> tuple[int, str, str]:
+    line = list(map(str, command))
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment})
+    return done.returncode, done.stdout, done.stderr
+
+
+def library_directory(directory: Path) -> Path:
+    """One that holds the library under the name that a linker looks for."""
+    (directory / _lib.FILE_NAME).symlink_to(cvm.library_path().resolve())
+    return directory
+
+
+def linked(directory: Path) -> Callable[..., tuple[int, str, str]]:
+    place = library_directory(directory)
+    program = compiled(directory, "classic.c", f"-L{place}", "-lcvm_runtime")
+    return functools.partial(output_of, program, LD_LIBRARY_PATH=str(place))
+
+
+def test_c_program(tmp_path: Path) -> None:
+    run = linked(tmp_path)
+    files = write_example(tmp_path)
+    assert run(*files) == (0, ANSWER, "")
+    files[0].write_bytes(b"{}")
+    assert run(*files) == (1, "", "")
+
+
+def test_c_program_on_golden_networks(tmp_path: Path, golden: Path) -> None:
+    run = linked(tmp_path)
+    for name in ("mnist_lenet", "cifar_resnet20_v1"):
+        directory = golden / name
+        (tmp_path / "data").write_bytes(np.load(directory / "data.npy")[0].astype(np.int8).tobytes())
+        status, text, _ = run(directory / "symbol", directory / "params", tmp_path / "data")
+        assert status == 0
+        assert text.split(":")[1].split() == [str(v) for v in np.load(directory / "output.npy")[0].ravel()]
+
+
+def test_program_that_opens_the_library_at_run_time(tmp_path: Path) -> None:
+    program = compiled(tmp_path, "opened.c", "-ldl")
+    files = write_example(tmp_path)
+    assert output_of(program, cvm.library_path().resolve(), *files) == (0, ANSWER, "")
+    assert output_of(program, tmp_path / "nothing.so", *files)[0] == 2
 
 
 def test_exported_symbols() -> None:

@@ -70,12 +70,34 @@ def test_bench(model: Path) -> None:
     assert set(report["operators_ms"]) == {"dense", "cvm_right_shift", "relu"}
 
 
+def test_several_inputs(model: Path) -> None:
+    np.save(model / "x.npy", np.array([[[10, 20, 30, 40]], [[0, 0, 0, 0]]], np.int8))
+    assert result("run", model, "--input", model / "x.npy") == "[[[ 6  0  0]]\n\n [[ 2  0 16]]]\n"
+    assert json.loads(result("run", model, "--input", model / "x.npy", "--json")) == {"outputs": [[[[6, 0, 0]], [[2, 0, 16]]]]}
+    assert "all executors agree" in result("verify", model, "--input", model / "x.npy")
+    assert "3 runs" in result("bench", model, "--input", model / "x.npy", "--repeat", 3)
+
+
+def test_output_that_cannot_be_written(model: Path) -> None:
+    line = f"{sys.executable} -m cvm_runtime info {model} "
+    done = subprocess.run(line + "| true", shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == ""
+    if Path("/dev/full").exists():
+        done = subprocess.run(line + "> /dev/full", shell=True, capture_output=True, text=True, cwd=ROOT)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith("error: the output cannot be written")
+
+
 def test_user_errors_are_one_line(model: Path) -> None:
     (model / "bad.npy").write_bytes(b"nothing")
     np.save(model / "small.npy", np.zeros(3, int))
     for arguments, part in (
         (("info", model / "nowhere"), "no directory"),
-        (("gas", model / "nowhere"), "cannot be read"),
+        (("gas", model / "nowhere"), "no directory"),
+        (("gas", model.parent), "cannot be read"),
+        ((), "required: command"),
+        (("inf", model), "invalid choice"),
+        (("run", model, "--threads", -1), "'-1', expected an integer of at least 0"),
         (("run", model, "--input", model / "bad.npy"), "cannot be read as an .npy file"),
         (("run", model, "--input", model / "small.npy"), "expected (1, 4)"),
         (("run", model, "--output", model / "no" / "y.npy"), "cannot be written"),

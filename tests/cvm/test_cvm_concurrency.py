@@ -1,48 +1,110 @@
-"""One model, many threads."""
+"""One model, many threads. test_cvm_hostile runs this file under ThreadSanitizer too."""
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from random_graphs import RandomGraph
+import pytest
+from graphs import GraphWriter, random_values
+from random_graphs import RandomGraph, compare
 
 import cvm_runtime as cvm
 
 
-def test_one_handle_from_several_threads() -> None:
-    symbol, params, x = RandomGraph(7).build()
+def shared_work() -> tuple[bytes, bytes, list[np.ndarray]]:
+    """A graph whose every step is cut into pieces for the threads, and inputs."""
     rng = np.random.default_rng(0)
-    inputs = [rng.permutation(x.ravel()).reshape(x.shape) for _ in range(24)]
+    g = GraphWriter()
+    x = g.data((1, 16, 40, 40), 8)
+    w, b = (g.param(n, random_values(rng, s, p), p) for n, s, p in (("w", (32, 16, 3, 3), 8), ("b", (32,), 16)))
+    shape = (1, 32, 40, 40)
+    y = g.op("conv2d", [x, w, b], shape, channels=32, kernel_size=(3, 3), padding=(1, 1))
+    y = g.op("cvm_right_shift", [y], shape, precision=8, shift_bit=9)
+    d = g.param("d", random_values(rng, (32, 1, 3, 3), 8), 8)
+    z = g.op("conv2d", [y, d], shape, channels=32, kernel_size=(3, 3), padding=(1, 1), groups=32, use_bias=False)
+    z = g.op("cvm_right_shift", [z], shape, precision=8, shift_bit=5)
+    y = g.op("elemwise_add", [y, z], shape)
+    y = g.op("broadcast_mul", [y, g.param("m", random_values(rng, (32, 1, 1), 8), 8)], shape)
+    y = g.op("transpose", [y], (1, 40, 40, 32), axes=(0, 2, 3, 1))
+    s = g.op("sum", [y], (1, 40, 32), axis=(1,))
+    y = g.op("concatenate", [y, y], (1, 40, 40, 64), axis=3)
+    y = g.op("max_pool2d", [y], (1, 40, 20, 32), pool_size=(2, 2), strides=(2, 2))
+    inputs = [random_values(rng, x.shape, 8) for _ in range(8)]
+    return *g.build([s, y]), inputs
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(u, v) for u, v in zip(a, b))
+
+
+def test_one_handle_from_several_threads() -> None:
+    symbol, params, inputs = shared_work()
     reference = cvm.load(symbol, params, cvm.formal())
-    expected = [reference.run(v) for v in inputs]
+    expected = [reference.run(x) for x in inputs]
     model = cvm.load(symbol, params, cvm.cpu(threads=2))
     with ThreadPoolExecutor(6) as executor:
         for _ in range(3):
-            for found, wanted in zip(executor.map(model.run, inputs), expected):
-                assert all(np.array_equal(a, b) for a, b in zip(found, wanted))
+            assert all(map(same, executor.map(model.run, inputs), expected))
 
 
-def test_threads_change_while_running() -> None:
-    symbol, params, x = RandomGraph(8).build()
-    model = cvm.load(symbol, params, cvm.cpu(threads=1))
-    expected = model.run(x)
+@pytest.mark.parametrize("ctx", [cvm.formal(), cvm.cpu(threads=1)])
+def test_everything_at_once(ctx: cvm.Context) -> None:
+    """Runs while the number of threads changes and all is queried."""
+    symbol, params, inputs = shared_work()
+    model = cvm.load(symbol, params, ctx)
+    expected = [model.run(x) for x in inputs]
+    facts = (model.gas, model.nodes, model.outputs)
+    stop = threading.Event()
+
+    def change() -> int:
+        rounds = 0
+        while not stop.is_set():
+            model.threads = rounds % 4 + 1
+            assert model.threads in range(1, 5)
+            rounds += 1
+            time.sleep(0.001)
+        return rounds
+
+    def query() -> bool:
+        good = True
+        while not stop.is_set():
+            again = cvm.load(symbol, params, ctx)
+            good = good and facts == (again.gas, model.nodes, model.outputs)
+        return good
 
     def work(k: int) -> bool:
-        model.threads = k % 3 + 1
-        return all(np.array_equal(a, b) for a, b in zip(model.run(x), expected))
+        for i in range(len(inputs)):
+            x = (i + k) % len(inputs)
+            if not same(model.run(inputs[x]), expected[x]):
+                return False
+        return True
 
-    with ThreadPoolExecutor(4) as executor:
-        assert all(executor.map(work, range(30)))
+    with ThreadPoolExecutor(8) as executor:
+        background = [executor.submit(change), executor.submit(change), executor.submit(query)]
+        try:
+            assert all(executor.map(work, range(3)))
+        finally:
+            stop.set()
+        assert background[0].result() > 1
+        assert background[2].result()
     model.threads = 2
     assert model.threads == 2
+    assert same(model.run(inputs[0]), expected[0])
 
 
 def test_loads_in_parallel() -> None:
     def work(seed: int) -> bool:
         symbol, params, x = RandomGraph(seed).build(10)
         a, b = cvm.load(symbol, params, cvm.formal()), cvm.load(symbol, params)
-        return all(np.array_equal(u, v) for u, v in zip(a.run(x), b.run(x)))
+        return same(a.run(x), b.run(x))
 
     with ThreadPoolExecutor(4) as executor:
         assert all(executor.map(work, range(12)))
+
+
+def test_random_graphs_in_parallel() -> None:
+    with ThreadPoolExecutor(3) as executor:
+        assert len(list(executor.map(lambda seed: compare(seed, 12), range(40)))) == 40

@@ -4,34 +4,227 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Callable
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from graphs import GraphWriter, dump, params_bytes
+from test_cvm_loader import EXAMPLE_PARAMS, example
+
+import cvm_runtime as cvm
 
 HERE = Path(__file__).resolve().parent
 MUTATIONS = 4000
+ACCEPTED, LOGIC, RUNTIME = 0, 1, 2
 
 
-def run_hostile(count: int, seed: int, **environment: str) -> str:
-    command = [sys.executable, str(HERE / "hostile.py"), str(count), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, **environment})
+# ---- the files on which the original crashed, hung or was wrong -------------
+
+
+def changed(change: Callable[[dict[str, Any]], Any]) -> tuple[bytes, bytes]:
+    document = example()[1]
+    change(document)
+    return dump(document), EXAMPLE_PARAMS
+
+
+def one_operator(name: str, data: tuple[int, ...], out: tuple[int, ...], **attrs: Any) -> tuple[bytes, bytes]:
+    g = GraphWriter()
+    return g.build([g.op(name, [g.data(data, 8)], out, **attrs)])
+
+
+def item(*path: Any, value: Any) -> tuple[bytes, bytes]:
+    def change(document: dict[str, Any]) -> None:
+        target: Any = document
+        for key in path[:-1]:
+            target = target[key]
+        target[path[-1]] = value
+
+    return changed(change)
+
+
+FILES: dict[str, tuple[int, tuple[bytes, bytes]]] = {
+    # These crashed it.
+    "empty node list": (LOGIC, item("nodes", value=[])),
+    "head of node 9999": (LOGIC, item("heads", 0, 0, value=9999)),
+    "head of node -1": (LOGIC, item("heads", 0, 0, value=-1)),
+    "input of node 2^32-1": (LOGIC, item("nodes", 4, "inputs", 0, 0, value=2**32 - 1)),
+    "arg_nodes out of range": (LOGIC, item("arg_nodes", 0, value=9999)),
+    "empty node_row_ptr": (LOGIC, item("node_row_ptr", value=[])),
+    "reshape that divides by zero": (LOGIC, one_operator("reshape", (2, 3, 4), (24,), shape=(-4, -1, 0, -2))),
+    # This hung it.
+    "storage id 50 million": (LOGIC, item("attrs", "storage_id", 1, 0, value=50_000_000)),
+    # These it took for models.
+    "JSON without its last byte": (RUNTIME, (dump(example()[1])[:-1], EXAMPLE_PARAMS)),
+    "input and weight in one slot": (LOGIC, item("attrs", "storage_id", 1, 1, value=2)),
+    "slice of five parts of three axes": (
+        LOGIC,
+        one_operator("strided_slice", (2, 3, 4), (1, 3, 4), begin=(0,) * 5, end=(1, 3, 4, 1, 1), stride=(1,) * 5),
+    ),
+    # This it refused by luck.
+    "params short by one byte": (RUNTIME, (dump(example()[1]), EXAMPLE_PARAMS[:-1])),
+    # And these are models: its own writer leaves stale bytes behind params,
+    # which models in use have, and inputs are clamped, not checked.
+    "bytes behind params": (ACCEPTED, (dump(example()[1]), EXAMPLE_PARAMS + bytes(8))),
+}
+
+
+def load_status(symbol: bytes, params: bytes, ctx: cvm.Context) -> int:
+    try:
+        cvm.load(symbol, params, ctx)
+    except cvm.CvmError as e:
+        return e.status
+    return ACCEPTED
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_broke_the_original(name: str, ctx: cvm.Context) -> None:
+    status, (symbol, params) = FILES[name]
+    assert load_status(symbol, params, ctx) == status
+    if params == EXAMPLE_PARAMS and status:  # then the fault is in the symbol
+        if name == "input and weight in one slot":
+            assert cvm.gas(symbol) == 185  # storage is no matter of the cost
+        else:
+            with pytest.raises(cvm.CvmError) as e:
+                cvm.gas(symbol)
+            assert e.value.status == status
+
+
+def test_input_of_minus_128_is_clamped(ctx: cvm.Context) -> None:
+    symbol, params = one_operator("negative", (2,), (2,))
+    assert cvm.load(symbol, params, ctx).infer(struct.pack("2b", -128, -127)) == bytes([127, 127])
+
+
+def test_a_golden_network_has_bytes_behind_its_params(golden: Path) -> None:
+    from hostile import read_params
+
+    params = (golden / "mnist_mlp" / "params").read_bytes()
+    assert len(params_bytes({k.decode(): v for k, v in read_params(params).items()})) < len(params)
+    cvm.load(golden / "mnist_mlp" / "symbol", params)
+
+
+# ---- memory -----------------------------------------------------------------
+
+MEMORY = """
+import resource, sys
+import cvm_runtime as cvm
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+symbol, params = (open(name, "rb").read() for name in sys.argv[1:3])
+limit = int(sys.argv[3])
+if limit: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+cvm.library_path()
+try: cvm.load(b"", b"")
+except cvm.CvmError: pass
+before, status = peak(), 0
+try: model = cvm.load(symbol, params, cvm.cpu(threads=1))
+except cvm.CvmError as e: status = e.status
+print(status, peak() - before)
+"""
+
+
+def load_measured(directory: Path, symbol: bytes, params: bytes, limit: int = 0) -> tuple[int, int]:
+    """Status of a load in a process of its own, and the bytes it raised the peak memory by."""
+    (directory / "symbol").write_bytes(symbol)
+    (directory / "params").write_bytes(params)
+    command = [sys.executable, "-c", MEMORY, str(directory / "symbol"), str(directory / "params"), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    status, grown = done.stdout.split()
+    return int(status), int(grown)
+
+
+def huge_activations() -> tuple[bytes, bytes]:
+    """The whole storage limit, 2^32 bytes, of activations in a file of some hundred bytes."""
+    g = GraphWriter()
+    x = g.data((2**15, 2**14), 8)
+    return g.build([g.op("negative", [x], x.shape)])
+
+
+def test_activations_take_no_memory_until_they_are_written(tmp_path: Path) -> None:
+    status, grown = load_measured(tmp_path, *huge_activations())
+    assert status == ACCEPTED
+    assert grown < 16 << 20
+
+
+def test_lack_of_memory_is_a_runtime_error(tmp_path: Path) -> None:
+    assert load_measured(tmp_path, *huge_activations(), limit=2 << 30)[0] == RUNTIME
+
+
+def test_parameters_take_memory_only_for_bytes_that_are_there(tmp_path: Path) -> None:
+    g = GraphWriter()
+    x, w = g.data((1,), 8), g.param("w", np.zeros(1, np.int8), 8)
+    y = g.op("broadcast_add", [x, w], (1,))
+    symbol, params = g.build([y])
+    large = symbol.replace(b"[1], [1], [1]", b"[1], [16777216], [16777216]")
+    announced = params[:-17] + struct.pack("<qq", 2**24, 2**24) + params[-1:]
+    assert large != symbol
+    for p, expected in ((params, LOGIC), (announced, RUNTIME)):
+        status, grown = load_measured(tmp_path, large, p)
+        assert status == expected
+        assert grown < 16 << 20
+
+
+DENSE_TEXT: dict[str, tuple[bytes, bytes, bytes]] = {
+    "nodes": (b'{"nodes": [', b'{"op":"null","name":"","inputs":[]},', b"{}]}"),
+    "strings": (b'{"nodes":[],"attrs":{"op_attrs":["list_str",[', b'"",', b'""]]}}'),
+    "shapes": (b'{"nodes":[],"attrs":{"shape":["list_shape",[', b"[],", b"[]]]}}"),
+    "numbers": (b'{"nodes":[],"arg_nodes":[', b"1,", b"1]}"),
+    "entries": (b'{"nodes":[{"inputs":[', b"[0,0],", b"[0,0]]}]}"),
+    "brackets": (b'{"heads":', b"[", b""),
+}
+
+
+@pytest.mark.parametrize("name", [*DENSE_TEXT, "params"])
+def test_parsing_takes_memory_in_proportion_to_the_file(tmp_path: Path, name: str) -> None:
+    size = 2_000_000
+    if name == "params":  # nameless tensors
+        header = struct.pack("<QQQ", 0xF7E58D4F05049CB7, 0, size // 8)
+        status, grown = load_measured(tmp_path, dump(example()[1]), header + bytes(size))
+    else:
+        head, piece, tail = DENSE_TEXT[name]
+        status, grown = load_measured(tmp_path, head + piece * (size // len(piece)) + tail, b"x")
+    assert status in (LOGIC, RUNTIME)
+    assert grown < 24 * size
+
+
+# ---- mutations --------------------------------------------------------------
+
+
+def run_hostile(count: int, seed: int, most_gas: str = "inf", **environment: str) -> str:
+    command = [sys.executable, str(HERE / "hostile.py"), str(count), str(seed), most_gas]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout
 
 
+def check_hostile(count: int, seed: int) -> None:
+    out = run_hostile(count, seed)
+    assert 0 < int(out.split()[0]) < count // 2, out  # the mutations reach beyond the parser
+    assert int(out.split()[-2]) < 400, out  # MiB of the whole process
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mutations(seed: int) -> None:
-    accepted = int(run_hostile(MUTATIONS // 2, seed).split()[0])
-    assert 0 < accepted < MUTATIONS // 2  # the mutations reach beyond the parser
+    check_hostile(MUTATIONS // 2, seed)
+
+
+@pytest.mark.slow
+def test_mutations_long() -> None:
+    check_hostile(200_000, 11)
+
+
+# ---- sanitizers -------------------------------------------------------------
 
 
 def build_with(sanitizers: str, directory: Path) -> Path:
     if not shutil.which("cmake") or not shutil.which("ninja"):
         pytest.skip("cmake and ninja are needed to build with sanitizers")
-    options = [f"-DCVM_SANITIZE={sanitizers}", "-DCVM_WERROR=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
+    strict = f"-DCVM_WERROR={os.environ.get('CVM_WERROR', '0')}"
+    options = [f"-DCVM_SANITIZE={sanitizers}", strict, "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
     subprocess.run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(directory), *options], check=True)
     subprocess.run(["cmake", "--build", str(directory), "--target", "cvm_runtime"], check=True)
     return directory / "libcvm_runtime.so"
@@ -69,14 +262,17 @@ def pytest_with(environment: dict[str, str], *files: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+LOADED = "3e8"  # gas: the sanitizer pays for every byte that is allocated
+
+
 def test_address_and_undefined(address: dict[str, str]) -> None:
-    run_hostile(600, 3, **address)
+    run_hostile(600, 3, LOADED, **address)
     pytest_with(address, "test_cvm_loader.py", "test_cvm_operators.py")
 
 
 @pytest.mark.slow
 def test_address_and_undefined_long(address: dict[str, str]) -> None:
-    run_hostile(20_000, 4, **address)
+    run_hostile(60_000, 4, LOADED, **address)
     pytest_with(address, "test_cvm_golden.py", "test_cvm_random.py", "test_cvm_array.py")
 
 
