@@ -18,51 +18,58 @@ PEAK_DEVIATIONS = 8
 
 
 class Statistics:
-    """Count, sum, sum of squares and largest absolute value of all elements of one tensor over all batches; and for every
-    channel (axis 1; None for vectors) sum, sum of squares, largest absolute value, and how the latter varies from sample to
-    sample."""
+    """What is kept of one tensor over all batches: for every channel (axis 1; a vector is one channel) the number of samples,
+    and sum, sum of squares, largest absolute value, and how the latter varies from sample to sample."""
 
-    __slots__ = ("absmax", "channel_absmax", "channel_squares", "channel_sums", "count", "peak_squares", "peak_sums", "samples",
-                 "squares", "total")
+    __slots__ = ("absmax", "count", "peak_squares", "peak_sums", "samples", "squares", "sums")
 
     def __init__(self):
-        self.count, self.total, self.squares, self.absmax = 0, 0.0, 0.0, 0.0
-        self.channel_sums = self.channel_squares = self.channel_absmax = self.peak_sums = self.peak_squares = None
-        self.samples = 0
+        self.samples = self.count = 0
+        self.sums = self.squares = self.absmax = self.peak_sums = self.peak_squares = 0.0
 
     def update(self, values):
-        self.count += values.size
-        self.total += float(values.sum(dtype=np.float64))
-        self.squares += float(np.einsum("i,i->", values.ravel(), values.ravel(), dtype=np.float64))
-        self.absmax = max(self.absmax, float(np.abs(values).max(initial=0)))
-        if values.ndim > 1:
-            others = tuple(i for i in range(values.ndim) if i != 1)
-            sums, squares = values.sum(axis=others, dtype=np.float64), np.square(values, dtype=np.float64).sum(axis=others)
-            peaks = np.abs(values).reshape(values.shape[:2] + (-1,)).max(axis=2).astype(np.float64)
-            self.samples += len(values)
-            if self.channel_sums is None:
-                self.channel_sums, self.channel_squares = np.zeros_like(sums), np.zeros_like(sums)
-                self.channel_absmax, self.peak_sums, self.peak_squares = (np.zeros_like(sums) for _ in range(3))
-            self.channel_sums += sums
-            self.channel_squares += squares
-            self.peak_sums += peaks.sum(axis=0)
-            self.peak_squares += (peaks ** 2).sum(axis=0)
-            self.channel_absmax = np.maximum(self.channel_absmax, peaks.max(axis=0))
-
-    def channel_bound(self):
-        """What the largest absolute value of every channel may reach in data not seen: mean + 8 standard deviations of its
-        largest value per sample, if that is more than was seen. Channels that few samples excite thus keep room."""
-        mean = self.peak_sums / self.samples
-        deviation = np.sqrt(np.maximum(self.peak_squares / self.samples - mean ** 2, 0))
-        return np.maximum(self.channel_absmax, mean + PEAK_DEVIATIONS * deviation)
+        """`values`: float32 array whose axis 0 is the batch. Sums run in float32 within one sample's channel, as BLAS forms
+        them, and in float64 beyond."""
+        rows = np.ascontiguousarray(values).reshape(values.shape[:2] + (-1,)) if values.ndim > 1 else values.reshape(1, 1, -1)
+        ones = np.ones((rows.shape[2], 1), rows.dtype)
+        sums = np.matmul(rows, ones)[:, :, 0].astype(np.float64)
+        squares = np.matmul(rows[:, :, None, :], rows[:, :, :, None])[:, :, 0, 0].astype(np.float64)
+        peaks = np.maximum(rows.max(axis=2), -rows.min(axis=2)).astype(np.float64)
+        self.samples += len(rows)
+        self.count += rows.size
+        self.sums += sums.sum(axis=0)
+        self.squares += squares.sum(axis=0)
+        self.peak_sums += peaks.sum(axis=0)
+        self.peak_squares += (peaks ** 2).sum(axis=0)
+        self.absmax = np.maximum(self.absmax, peaks.max(axis=0))
 
     def threshold(self, method, lambd):
         """absmax: the largest absolute value. lambda: |mean| + lambd * standard deviation where that is below 0.95 of it."""
+        largest = float(self.absmax.max())
         if method == "absmax":
-            return self.absmax
-        mean = self.total / self.count
-        alpha = abs(mean) + lambd * max(self.squares / self.count - mean * mean, 0.0) ** 0.5
-        return alpha if alpha < 0.95 * self.absmax else self.absmax
+            return largest
+        mean = self.sums.sum() / self.count
+        alpha = abs(mean) + lambd * max(self.squares.sum() / self.count - mean * mean, 0.0) ** 0.5
+        return float(alpha) if alpha < 0.95 * largest else largest
+
+    def channels(self):
+        """The Channels of this tensor.
+
+        The bound is the largest value seen or, if that is more, mean + 8 standard deviations of a sample's largest value:
+        channels that few samples excite keep room for samples not seen.
+        """
+        per_channel = self.count / len(self.sums)
+        mean = self.peak_sums / self.samples
+        deviation = np.sqrt(np.maximum(self.peak_squares / self.samples - mean ** 2, 0))
+        bound = np.maximum(self.absmax, mean + PEAK_DEVIATIONS * deviation)
+        return Channels(self.sums / per_channel, self.squares / per_channel, bound)
+
+
+class Channels(NamedTuple):
+    """What calibration knows of every channel of a tensor: mean, mean square, bound of the absolute value; float64 vectors."""
+    mean: np.ndarray
+    square: np.ndarray
+    bound: np.ndarray
 
 
 def observe(graph, data, statistics, ctx):
@@ -81,10 +88,11 @@ def observe(graph, data, statistics, ctx):
         else:
             results = invoke(node, [_value(graph, values, e, ctx) for e in node.inputs])
         found = results[0].asnumpy()
-        if not np.isfinite(found).all():
+        seen = statistics.setdefault(node.name, Statistics())
+        seen.update(found)
+        if not np.isfinite(seen.absmax).all():
             raise MRTError(f"{_origin(node)} holds values that are not finite; "
                            "look for a wrong preprocessing or a diverged network")
-        statistics.setdefault(node.name, Statistics()).update(found)
         values[node] = results
         for entry in node.inputs:
             waiting[entry.node] -= 1
@@ -98,27 +106,19 @@ def thresholds(graph, statistics, method="absmax", lambd=None):
         raise MRTError(f"unknown calibration method {method!r}; known are {', '.join(METHODS)}")
     if method == "lambda" and (lambd is None or not lambd > 0):
         raise MRTError(f"the calibration method lambda needs a positive lambd, found {lambd}")
-    return {node.name: float(np.abs(graph.params[node.name]).max(initial=0)) if graph.is_param(node)
+    return {node.name: _absmax(graph.params[node.name]) if graph.is_param(node)
             else statistics[node.name].threshold(method, lambd) for node in graph.topological()}
-
-
-class Channels(NamedTuple):
-    """What calibration knows of every channel of a tensor: mean, mean square, largest absolute value; float64 vectors."""
-    mean: np.ndarray
-    square: np.ndarray
-    absmax: np.ndarray
 
 
 def channels(graph, statistics):
     """name -> Channels, for the tensors that feed layers with weights."""
     feeds = {node.inputs[0].node for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
-    found = {}
-    for node in graph.topological():
-        seen = statistics.get(node.name) if node in feeds else None
-        if seen is not None and seen.channel_sums is not None:
-            per_channel = seen.count / len(seen.channel_sums)
-            found[node.name] = Channels(seen.channel_sums / per_channel, seen.channel_squares / per_channel, seen.channel_bound())
-    return found
+    return {node.name: statistics[node.name].channels() for node in graph.topological()
+            if node in feeds and node.name in statistics}
+
+
+def _absmax(values):
+    return max(float(values.max()), -float(values.min())) if values.size else 0.0
 
 
 def _value(graph, values, entry, ctx):

@@ -22,7 +22,7 @@ __all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph"]
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
-WORTHWHILE = 0.5
+WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
@@ -181,10 +181,9 @@ class Quantizer:
         """The float values of input i, a parameter."""
         return self.graph.params[node.inputs[i].node.name]
 
-    def weight_threshold(self, node, i, weight):
-        """Bound of the weights `weight` made from parameter i: a float64 vector with one per output channel (axis 0), or a 0-d
-        array. A threshold that was set below the parameter's largest value lowers all of them."""
-        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    def weight_threshold(self, node, i, largest):
+        """Bound of the weights made from parameter i, whose largest absolute values per output channel are `largest`: a float64
+        vector, or a 0-d array for one bound. A threshold that was set below the parameter's largest value lowers all of them."""
         largest = largest.max() if self.options.weight_granularity == "tensor" else largest
         original = np.abs(self.param(node, i)).max()
         return np.asarray(largest * (self.thresholds[node.inputs[i].node.name] / original if original > 0 else 1.0))
@@ -277,18 +276,14 @@ class Quantizer:
         """
         tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
         fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
-        if fits or not self.options.equalize or seen is None or not threshold > 0 or not seen.absmax.max() > 0:
+        if fits or not self.options.equalize or seen is None or not threshold > 0 or not seen.bound.max() > 0:
             return self._rescaled(source, limit)
-        share = np.clip(seen.absmax / threshold, MIN_SHARE, 1)
+        share = np.clip(seen.bound / threshold, MIN_SHARE, 1)
         layers = [user for user in self._consumers[source] if user is not None and user.op in ("Convolution", "FullyConnected")]
-        noise = {}
-        for power in EQUALIZE_POWERS:
-            bound = threshold * share ** power
-            noise[power] = sum(operator_of(user).rounding_noise(user, bound, seen.square, limit, self) for user in layers)
-        best = min(noise, key=noise.get)
-        if noise[best] > WORTHWHILE * noise[0]:
-            best = 0
-        return self._rescale(source, tensor, limit, threshold * share ** best)
+        bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
+        noise = sum(operator_of(user).rounding_noise(user, bounds, seen.square, limit, self) for user in layers)
+        best = int(np.argmin(noise))
+        return self._rescale(source, tensor, limit, bounds[best if noise[best] < WORTHWHILE * noise[0] else 0])
 
     def _rescale(self, node, tensor, limit, threshold=None):
         """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel
@@ -349,7 +344,7 @@ class Quantizer:
         return self._shared[name]
 
     def _constant(self, codes, precision, name):
-        self.params[name] = np.asarray(codes, np.int32)
+        self.params[name] = np.asarray(codes, np.int8 if precision <= 8 else np.int32)
         return Entry(Node("null", name, attrs={"precision": precision}), 0)
 
     # --- debugging

@@ -8,6 +8,7 @@ from mrt.ops.base import Operator, register
 
 # the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
 MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
+CHUNK_ELEMENTS = 1 << 20
 
 
 class _Weighted(Operator):
@@ -36,28 +37,30 @@ class _Weighted(Operator):
 
     def quantize(self, node, q):
         x, zero = q.operand(node, 0)
-        weight = q.param(node, 1).astype(np.float64)
-        means = q.mean(node, 0)
-        scale_x = np.min(x.scale)
-        if not x.is_uniform:  # a channel with a finer scale has larger integers, and smaller weights for them
-            weight = weight / self.of_inputs(node, x.scale / scale_x, weight)
-            means = None if means is None else means * x.scale / scale_x
+        weight = q.param(node, 1)
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
         products = int(np.prod(weight.shape[1:]))
         width = arithmetic.sum_bits(x.precision + q.weight_precision, products)
-        threshold = q.weight_threshold(node, 1, weight)
+        scale_x, means = np.min(x.scale), q.mean(node, 0)
+        means = None if means is None else self.of_inputs(node, means, weight)
+        # a channel with a finer scale has larger integers, and smaller weights for them
+        finer = None if x.is_uniform else self.of_inputs(node, x.scale / scale_x, weight)
+        threshold = q.weight_threshold(node, 1, _largest(weight, finer))
         # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits than all
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
-        column = np.reshape(scale_w, (-1,) + (1,) * (weight.ndim - 1))
-        codes = arithmetic.quantize(weight, column, q.weight_precision)
-        if means is not None:
-            bias = bias - self.rounding_error(node, codes / column - weight, means)
+        codes, sums = np.empty(weight.shape, np.int8), np.empty(len(weight), np.int64)
+        for rows in _chunks(weight):
+            column = np.reshape(np.broadcast_to(scale_w, len(weight))[rows], (-1,) + (1,) * (weight.ndim - 1))
+            steps = column if finer is None else column / _rows(finer, rows)
+            codes[rows] = arithmetic.quantize(weight[rows], steps, q.weight_precision)
+            sums[rows] = codes[rows].reshape(len(codes[rows]), -1).sum(axis=1, dtype=np.int64)
+            if means is not None:
+                bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
         # the codes are `zero` too large for the real values; padding holds the code of 0 (see `padded`)
-        sums = codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
         bias_codes = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64) - zero * sums
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
         inputs = [entry, q.constant(codes, q.weight_precision, node.inputs[1].node.name)]
@@ -75,28 +78,58 @@ class _Weighted(Operator):
         """One value per input channel, shaped to broadcast with the weights."""
         return vector.reshape((1, -1))
 
-    def rounding_noise(self, node, bound, square, limit, q):
-        """Variance that rounding adds to the outputs, all channels together, up to a common factor, when the input channels are
-        mapped from `bound` to `limit`. `square`: mean square of each input channel.
+    def rounding_noise(self, node, bounds, square, limit, q):
+        """For each of several vectors of input channel bounds: the variance that rounding adds to the outputs, all channels
+        together, up to a common factor, when the inputs are mapped from the bound to `limit`. `square`: mean square of each
+        input channel.
 
         Rounding the input adds (bound / limit)^2 w^2 per product; rounding a weight, whose step comes from the largest
         |w| * bound of its output, adds step^2 * square / bound^2.
         """
-        weight = q.param(node, 1).astype(np.float64)
-        bounds, squares = (self.of_inputs(node, v, weight) for v in (bound, square))
-        of_input = ((weight * bounds) ** 2).sum() / limit ** 2
-        largest = np.abs(weight * bounds).reshape(len(weight), -1).max(axis=1) / arithmetic.code_range(q.weight_precision)
-        shares = np.broadcast_to(squares / bounds ** 2, weight.shape).reshape(len(weight), -1).sum(axis=1)
-        return of_input + (largest ** 2 * shares).sum()
+        weight, noise = q.param(node, 1), []
+        power = self.channel_power(node, weight)
+        for bound in bounds:
+            factor = self.of_inputs(node, bound, weight)
+            steps = _largest(weight, 1 / factor) / arithmetic.code_range(q.weight_precision)
+            shares = self.of_inputs(node, square / bound ** 2, weight) * int(np.prod(weight.shape[2:]))
+            shares = shares.reshape(len(shares), -1).sum(axis=1)
+            noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares).sum()))
+        return np.array(noise)
+
+    def channel_power(self, node, weight):
+        """Sum of the squared weights of each input channel."""
+        return np.einsum("oi,oi->i", weight, weight)
 
     def padded(self, node, entry, zero, q):
         """(input, attributes) with padding made explicit, for integers in which the code of the real 0 is `zero`."""
         return entry, dict(node.attrs)
 
-    def rounding_error(self, node, error, means):
-        """What the rounding of the weights adds to each output on average: sum of error * mean input (Nagel et al., "Data-free
-        quantization through weight equalization and bias correction", 2019, section 4.2)."""
-        return error @ means
+
+def rounding_error(error, means):
+    """What the rounding of the weights adds to each output on average: sum of error * mean input (Nagel et al., "Data-free
+    quantization through weight equalization and bias correction", 2019, section 4.2)."""
+    return (error * means).reshape(len(error), -1).sum(axis=1)
+
+
+def _chunks(weight):
+    """Slices of output channels, so that float64 copies of large weights stay small."""
+    size = max(1, CHUNK_ELEMENTS // max(int(np.prod(weight.shape[1:])), 1))
+    return [slice(i, i + size) for i in range(0, len(weight), size)]
+
+
+def _rows(values, rows):
+    """The given output channels of values that may be the same for all of them."""
+    return values if len(values) == 1 else values[rows]
+
+
+def _largest(weight, finer):
+    """Largest absolute value of weight / finer for every output channel; `finer` None stands for 1."""
+    parts = []
+    for rows in _chunks(weight):
+        part = weight[rows] if finer is None else weight[rows] / _rows(finer, rows)
+        part = part.reshape(len(part), -1)
+        parts.append(np.maximum(part.max(axis=1), -part.min(axis=1)))
+    return np.concatenate(parts).astype(np.float64)
 
 
 @register("Convolution")
@@ -111,7 +144,8 @@ class Convolution(_Weighted):
 
     def of_inputs(self, node, vector, weight):
         groups = node.int("num_group", 1)
-        return np.repeat(vector.reshape(groups, -1), len(weight) // groups, axis=0).reshape(weight.shape[:2] + (1, 1))
+        rows = vector.reshape(groups, -1, 1, 1)
+        return rows if groups == 1 else np.repeat(rows, len(weight) // groups, axis=0)
 
     def padded(self, node, entry, zero, q):
         pad = node.tuple("pad") or (0, 0)
@@ -120,10 +154,10 @@ class Convolution(_Weighted):
             entry = q.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths), "constant_value": zero}, node.name)
         return entry, {**node.attrs, "pad": "(0, 0)"}
 
-    def rounding_error(self, node, error, means):
+    def channel_power(self, node, weight):
         groups = node.int("num_group", 1)
-        per_input = error.reshape(groups, -1, error.shape[1], error.shape[2] * error.shape[3]).sum(axis=3)
-        return np.einsum("goi,gi->go", per_input, means.reshape(groups, -1)).ravel()
+        grouped = weight.reshape((groups, -1) + weight.shape[1:])
+        return np.einsum("goihw,goihw->gi", grouped, grouped).ravel()
 
     def export(self, node, inputs, c):
         return c.emit(node, "conv2d", inputs, {
