@@ -15,6 +15,7 @@ __all__ = ["METHODS", "Channels", "Statistics", "channels", "observe", "threshol
 
 METHODS = ("absmax", "lambda")
 PEAK_DEVIATIONS = 8
+PART_ELEMENTS = 1 << 22
 
 
 class Statistics:
@@ -87,9 +88,9 @@ def observe(graph, data, statistics, ctx):
             results = [mx.nd.array(data, dtype="float32", ctx=ctx)]
         else:
             results = invoke(node, [_value(graph, values, e, ctx) for e in node.inputs])
-        found = results[0].asnumpy()
         seen = statistics.setdefault(node.name, Statistics())
-        seen.update(found)
+        for part in _parts(results[0]):
+            seen.update(part)
         if not np.isfinite(seen.absmax).all():
             raise MRTError(f"{_origin(node)} holds values that are not finite; "
                            "look for a wrong preprocessing or a diverged network")
@@ -117,13 +118,21 @@ def channels(graph, statistics):
             if node in feeds and node.name in statistics}
 
 
+def _parts(tensor):
+    """The tensor as numpy arrays of a few samples each, so that no second copy of a large one is made."""
+    samples = max(1, PART_ELEMENTS // max(tensor.size // max(len(tensor), 1), 1))
+    for i in range(0, len(tensor), samples):
+        yield tensor[i:i + samples].asnumpy()
+
+
 def _absmax(values):
     return max(float(values.max()), -float(values.min())) if values.size else 0.0
 
 
 def _value(graph, values, entry, ctx):
     if graph.is_param(entry.node):
-        return mx.nd.array(graph.params[entry.node.name], dtype="float32", ctx=ctx)
+        value = np.ascontiguousarray(graph.params[entry.node.name], np.float32)
+        return mx.nd.from_numpy(value, zero_copy=True).as_in_context(ctx)
     return values[entry.node][entry.index]
 
 

@@ -46,7 +46,10 @@ def _read(path):
                          "copy or export it again") from error
     if isinstance(stored, list) and stored:
         raise ModelError(f"{path} holds {len(stored)} arrays without names; save the parameters by name")
-    return {name: value.asnumpy() for name, value in dict(stored).items()}
+    stored, arrays = dict(stored), {}
+    for name in list(stored):  # one by one, so that memory never holds all of them twice
+        arrays[name] = stored.pop(name).asnumpy()
+    return arrays
 
 
 def _required(graph):
@@ -122,7 +125,7 @@ def _natural(name):
 
 def _checked(name, value, path):
     if value.dtype.kind == "f":
-        value = value.astype(np.float32)
+        value = value.astype(np.float32, copy=False)
         if not np.isfinite(value).all():
             raise ModelError(f"parameter {name} in {path} holds {int((~np.isfinite(value)).sum())} values of {value.size} that "
                              "are not finite; the training has diverged, or the file is damaged")
