@@ -7,24 +7,84 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mrt.arithmetic import code_range
 from mrt.errors import MRTError
 from mrt.graph import invoke
 from mrt.mxnet_bridge import mx
 
 __all__ = ["METHODS", "Channels", "Statistics", "channels", "observe", "thresholds"]
 
-METHODS = ("absmax", "lambda")
+METHODS = ("absmax", "lambda", "percentile", "mse", "kl")
+PERCENTILE = 99.99
+BINS = 2048
+BIN_SAMPLES = 1 << 16  # elements of a sample that a histogram takes at most, evenly spaced
 PEAK_DEVIATIONS = 8
 PART_ELEMENTS = 1 << 22
+
+
+class Histogram:
+    """Counts of |x| in BINS bins from 0 to `top`, which doubles when a value lies beyond: memory does not grow with the data."""
+
+    __slots__ = ("counts", "top")
+
+    def __init__(self):
+        self.counts, self.top = np.zeros(BINS), 0.0
+
+    def update(self, values, largest):
+        """`values`: float array; `largest`: bound of their absolute values."""
+        if largest > 0 and self.top == 0:
+            self.top = largest
+        while largest > self.top:
+            self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2)])
+            self.top *= 2
+        if self.top > 0:
+            bins = np.minimum(np.abs(values.ravel()) * (BINS / self.top), BINS - 1).astype(np.int32)
+            self.counts += np.bincount(bins, minlength=BINS)
+
+    @property
+    def centers(self):
+        return (np.arange(BINS) + 0.5) * (self.top / BINS)
+
+    def percentile(self, share):
+        """The smallest bin edge with at least `share` percent of the values below."""
+        total = np.cumsum(self.counts)
+        return float((np.searchsorted(total, total[-1] * share / 100) + 1) * self.top / BINS)
+
+    def mse(self, limit):
+        """The bound t with the least mean square error of rounding to t / limit and clipping at t, relative to the range."""
+        x, candidates = self.centers, np.arange(BINS // 16, BINS + 1, BINS // 128) * (self.top / BINS)
+        clipped = np.maximum(x[None, :] - candidates[:, None], 0) ** 2 @ self.counts
+        # bins below a rounding step hold the many values that round to 0 exactly: a clean 0 costs nothing
+        inside = (np.minimum(x[None, :], candidates[:, None]) > 0.5 * candidates[:, None] / limit) @ self.counts
+        return float(candidates[np.argmin(clipped + inside * (candidates / limit) ** 2 / 12)])
+
+    def kl(self, levels=128):
+        """The bound whose `levels`-step quantization keeps most of the distribution, by Kullback-Leibler divergence (Migacz,
+        "8-bit inference with TensorRT", GTC 2017)."""
+        best, best_edge = np.inf, BINS
+        for edge in range(levels, BINS + 1, levels // 4):
+            p = self.counts[:edge].copy()
+            p[-1] += self.counts[edge:].sum()
+            groups = np.arange(edge) * levels // edge
+            filled = self.counts[:edge] > 0
+            per_group = np.bincount(groups, self.counts[:edge], levels) / np.maximum(np.bincount(groups, filled, levels), 1)
+            q = np.where(filled, per_group[groups], 0)
+            p, q = p / p.sum(), q / max(q.sum(), 1e-300)
+            seen = p > 0
+            divergence = (p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-10))).sum()
+            if divergence < best:
+                best, best_edge = divergence, edge
+        return float(best_edge * self.top / BINS)
 
 
 class Statistics:
     """What is kept of one tensor over all batches: for every channel (axis 1; a vector is one channel) the number of samples,
     and sum, sum of squares, largest absolute value, and how the latter varies from sample to sample."""
 
-    __slots__ = ("absmax", "count", "peak_squares", "peak_sums", "samples", "squares", "sums")
+    __slots__ = ("absmax", "count", "histogram", "peak_squares", "peak_sums", "samples", "squares", "sums")
 
     def __init__(self):
+        self.histogram = Histogram()
         self.samples = self.count = 0
         self.sums = self.squares = self.absmax = self.peak_sums = self.peak_squares = 0.0
 
@@ -43,12 +103,21 @@ class Statistics:
         self.peak_sums += peaks.sum(axis=0)
         self.peak_squares += (peaks ** 2).sum(axis=0)
         self.absmax = np.maximum(self.absmax, peaks.max(axis=0))
+        if not np.isfinite(peaks).all():
+            return  # `observe` names the node
+        flat = rows.reshape(len(rows), -1)
+        self.histogram.update(flat[:, ::(flat.shape[1] - 1) // BIN_SAMPLES + 1], float(peaks.max()))
 
     def threshold(self, method, lambd):
-        """absmax: the largest absolute value. lambda: |mean| + lambd * standard deviation where that is below 0.95 of it."""
+        """absmax: the largest absolute value. lambda: |mean| + lambd * standard deviation where that is below 0.95 of it.
+        percentile: 99.99 % of the values lie below. mse, kl: see Histogram."""
         largest = float(self.absmax.max())
-        if method == "absmax":
+        if method == "absmax" or largest == 0:
             return largest
+        if method == "percentile":
+            return min(self.histogram.percentile(PERCENTILE), largest)
+        if method in ("mse", "kl"):
+            return min(self.histogram.mse(code_range(8)) if method == "mse" else self.histogram.kl(), largest)
         mean = self.sums.sum() / self.count
         alpha = abs(mean) + lambd * max(self.squares.sum() / self.count - mean * mean, 0.0) ** 0.5
         return float(alpha) if alpha < 0.95 * largest else largest
@@ -63,14 +132,19 @@ class Statistics:
         mean = self.peak_sums / self.samples
         deviation = np.sqrt(np.maximum(self.peak_squares / self.samples - mean ** 2, 0))
         bound = np.maximum(self.absmax, mean + PEAK_DEVIATIONS * deviation)
-        return Channels(self.sums / per_channel, self.squares / per_channel, bound)
+        largest = float(self.absmax.max())
+        best = [min(self.histogram.mse(limit) / largest, 1.0) if largest > 0 else 1.0 for limit in (127, 254)]
+        return Channels(self.sums / per_channel, self.squares / per_channel, bound, *best)
 
 
 class Channels(NamedTuple):
-    """What calibration knows of every channel of a tensor: mean, mean square, bound of the absolute value; float64 vectors."""
+    """What calibration knows of every channel of a tensor: mean, mean square, bound of the absolute value (float64 vectors);
+    and the share of the whole tensor's range that is best mapped to 127 and to 254 steps."""
     mean: np.ndarray
     square: np.ndarray
     bound: np.ndarray
+    clip127: float = 1.0
+    clip254: float = 1.0
 
 
 def observe(graph, data, statistics, ctx):

@@ -54,6 +54,7 @@ class Options(NamedTuple):
     full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
     bias_correction: bool = True
     equalize: bool = True  # channels of a layer's input get scales of their own
+    clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
 
 
 class Quantized(NamedTuple):
@@ -276,14 +277,18 @@ class Quantizer:
         """
         tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
         fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
-        if fits or not self.options.equalize or seen is None or not threshold > 0 or not seen.bound.max() > 0:
+        if fits or seen is None or not threshold > 0 or not seen.bound.max() > 0:
             return self._rescaled(source, limit)
+        clip = {127: seen.clip127, 254: seen.clip254}.get(limit, 1.0) if self.options.clip_inputs else 1.0
+        if not self.options.equalize:
+            return self._rescale(source, tensor, limit, threshold * clip)
         share = np.clip(seen.bound / threshold, MIN_SHARE, 1)
         layers = [user for user in self._consumers[source] if user is not None and user.op in ("Convolution", "FullyConnected")]
         bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
         noise = sum(operator_of(user).rounding_noise(user, bounds, seen.square, limit, self) for user in layers)
         best = int(np.argmin(noise))
-        return self._rescale(source, tensor, limit, bounds[best if noise[best] < WORTHWHILE * noise[0] else 0])
+        worthwhile = noise[best] < WORTHWHILE * noise[0]
+        return self._rescale(source, tensor, limit, bounds[best] if worthwhile else threshold * clip)
 
     def _rescale(self, node, tensor, limit, threshold=None):
         """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel

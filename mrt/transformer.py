@@ -290,7 +290,8 @@ class MRT:
         self.current_model.save(symbol_file, params_file)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques, "channels": {name: [list(v) for v in c] for name, c in self.channels.items()}}
+                    "techniques": self.techniques,
+                    "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()}}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -305,7 +306,7 @@ class MRT:
         mrt._loaded_ths = dict(mrt.th_dict)
         settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
-        mrt.channels = {name: calibrate.Channels(*map(np.array, c)) for name, c in settings.pop("channels", {}).items()}
+        mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
         vars(mrt).update(settings)
         return mrt
 
