@@ -17,7 +17,7 @@ from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
 
-__all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph"]
+__all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantize_graph"]
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
@@ -57,8 +57,11 @@ class Options(NamedTuple):
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
 
 
+TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction")
+
+
 class Quantized(NamedTuple):
-    """`scales` and `precisions`: of every node of the float graph, by its name."""
+    """`scales`, `precisions` and `tensors`: of every node of the float graph, by its name."""
     graph: Graph
     outputs: list  # of Tensor
     scales: dict

@@ -23,7 +23,7 @@ from mrt.mxnet_bridge import mx
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
-from mrt.quantize import INPUT_PRECISIONS, Options, quantize_graph
+from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, quantize_graph
 from mrt.utils import atomic_write, extend_fname
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
@@ -250,6 +250,23 @@ class MRT:
     def set_shift_bits(self, val):
         """Kept for scripts of the original: rescaling here is exact, so the bound on its power-of-two pre-shift has no use."""
         self.shift_bits = val
+
+    def set_techniques(self, **techniques):
+        """Switch techniques of quantization, before `quantize`; all are on by default.
+
+        weight_granularity: "channel" (one weight scale per output channel) or "tensor"
+        full_range:      non-negative inputs of layers use all codes from -127 to 127
+        equalize:        channels of a layer's input get scales of their own where that lowers the rounding noise
+        clip_inputs:     a layer's input is clipped where that lowers its mean square error
+        bias_correction: biases make up for the mean error of the rounded weights
+        """
+        unknown = sorted(set(techniques) - set(TECHNIQUES))
+        if unknown:
+            raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
+        granularity = techniques.get("weight_granularity", "channel")
+        if granularity not in ("channel", "tensor"):
+            raise MRTError(f"weight_granularity is {granularity!r}, expected 'channel' or 'tensor'")
+        self.techniques.update(techniques)
 
     # --- quantization
 

@@ -209,6 +209,56 @@ def test_a_float_model_does_not_compile(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+TECHNIQUES = [{}, {"weight_granularity": "tensor"}, {"full_range": False}, {"equalize": False}, {"clip_inputs": False},
+              {"bias_correction": False},
+              {"weight_granularity": "tensor", "full_range": False, "equalize": False, "clip_inputs": False,
+               "bias_correction": False}]
+
+
+@pytest.mark.parametrize("techniques", TECHNIQUES, ids=lambda t: ",".join(t) or "default")
+def test_every_technique_is_exact_with_and_without(techniques):
+    model, x = nets.model(nets.small_net(), nets.SMALL_SHAPE), nets.batch(nets.SMALL_SHAPE)
+    real = nets.run(model, x)[0]
+    model.prepare(nets.SMALL_SHAPE)
+    mrt = model.get_mrt()
+    mrt.set_techniques(**techniques)
+    mrt.set_data(x)
+    mrt.calibrate()
+    mrt.quantize()
+    assert snr(real, integers(mrt, x)[0] / mrt.get_output_scales()[0]) > 15
+
+
+def test_unknown_techniques_are_refused():
+    model = nets.model(nets.small_net(), nets.SMALL_SHAPE)
+    model.prepare(nets.SMALL_SHAPE)
+    with pytest.raises(MRTError, match="no technique is called magic; known are weight_granularity"):
+        model.get_mrt().set_techniques(magic=True)
+    with pytest.raises(MRTError, match="weight_granularity is 'pixel'"):
+        model.get_mrt().set_techniques(weight_granularity="pixel")
+
+
+def test_channels_of_very_different_ranges_get_scales_of_their_own():
+    """A layer's input whose channels differ a hundredfold: equalized, the small ones keep their detail."""
+    data = nets.conv(mx.sym.var("data"), "c", num_filter=8, kernel=(1, 1))
+    symbol = nets.conv(mx.sym.relu(data, name="r"), "d", num_filter=8, kernel=(1, 1), no_bias=True)
+    sizes = np.array([1, 1, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01])
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(8, 4, 1, 1)) * sizes.reshape(8, 1, 1, 1)
+    second = rng.normal(size=(8, 8, 1, 1)) / sizes.reshape(1, 8, 1, 1)
+    x, found = nets.batch((4, 4, 9, 9)), {}
+    for equalize in (False, True):
+        model = nets.model(symbol, x.shape, c_weight=weight, c_bias=np.zeros(8), d_weight=second)
+        real = nets.run(model, x)[0]
+        model.prepare(x.shape)
+        mrt = model.get_mrt()
+        mrt.set_techniques(equalize=equalize)
+        mrt.set_data(x)
+        mrt.calibrate()
+        mrt.quantize()
+        found[equalize] = snr(real, integers(mrt, x)[0] / mrt.get_output_scales()[0])
+    assert found[True] > found[False] + 10
+
+
 # --- checkpoints
 
 @pytest.mark.parametrize("when", ["calibrated", "quantized"])
