@@ -29,6 +29,12 @@ class Reshape(_Move):
     def reject(self, node, graph, shapes):
         return "reverse=True is not supported; write the shape out" if node.bool("reverse") else None
 
+    def rewrite(self, node, inputs, r):
+        shape = node.tuple("shape")
+        if any(extent < -1 for extent in shape):  # MXNet's inference crashes on these codes where a rank is not known
+            shape = (-1,) + r.shape(Entry(node, 0))[1:]
+        return Node("Reshape", node.name, inputs, {"shape": str(shape)})
+
     def export(self, node, inputs, c):
         return c.emit(node, "reshape", inputs, {"shape": c.shape(node)})
 

@@ -136,7 +136,8 @@ class Bounds:
         reach = bias * 127 / max(threshold, 1e-30) * 127 / code_range(16 + count_bits(products))
         weight_step = np.maximum(per_output.max(axis=1), reach) / 127
         # a step of the sum is the product of both; bias, its correction and the zero point are rounded there
-        own = products * weight_step / 2 * threshold + 2 * weight_step * threshold / 127 + bias * 2.0 ** -24
+        largest = threshold + np.abs(self.values[source].mean(axis=0)).max()  # the mean stands for bias correction
+        own = products * weight_step / 2 * largest + 2 * weight_step * threshold / 127 + bias * 2.0 ** -24
         attrs = {**node.attrs, "no_bias": "True"}
         incoming = np.broadcast_to(self.of[source] + self._rounding(source, 8), self.values[source].shape)
         passed = _invoke(Node(node.op, node.name, node.inputs[:2], attrs), [incoming, weight])
