@@ -14,7 +14,7 @@ class _Move(Operator):
         return q.follow(node, q.uniform(node, 0))
 
 
-@register("Flatten", "flatten")
+@register("Flatten")
 class Flatten(_Move):
     """(N, d1, .., dk) -> (N, d1 * .. * dk)."""
 
@@ -22,7 +22,7 @@ class Flatten(_Move):
         return c.emit(node, "flatten", inputs, {})
 
 
-@register("Reshape", "reshape")
+@register("Reshape")
 class Reshape(_Move):
     """Exported with the shape it has after inference, so that the special codes 0, -1, .. -4 need no counterpart."""
 
@@ -66,7 +66,7 @@ class Transpose(_Move):
         return c.emit(node, "transpose", inputs, {"axes": node.tuple("axes")})
 
 
-@register("SwapAxis", "swapaxes")
+@register("SwapAxis")
 class SwapAxis(Operator):
     """A transpose."""
 
@@ -126,7 +126,7 @@ class SliceAxis(Operator):
         return _sliced(node.name, inputs[0], axis, begin, end, len(shape))
 
 
-@register("SliceChannel", "split")
+@register("SliceChannel")
 class SliceChannel(Operator):
     """Equal parts along an axis: one slice per output."""
 
@@ -181,7 +181,7 @@ class Tile(_Move):
         return c.emit(node, "tile", inputs, {"reps": node.tuple("reps")})
 
 
-@register("broadcast_to", "broadcast_like", "broadcast_axis", "broadcast_axes")
+@register("broadcast_to", "broadcast_like", "broadcast_axis")
 class BroadcastTo(Operator):
     """A tile; the batch stays open."""
 
@@ -218,7 +218,7 @@ class UpSampling(Operator):
         return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
 
 
-@register("Pad", "pad")
+@register("Pad")
 class Pad(Operator):
     """A border of one value around height and width; exported as concatenation with constants."""
 
@@ -256,7 +256,7 @@ class Pad(Operator):
         return entry
 
 
-@register("Concat", "concat")
+@register("Concat")
 class Concat(Operator):
     """Along the channels every input may keep its own scales; along other axes they share one."""
 

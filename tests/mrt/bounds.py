@@ -4,7 +4,7 @@ A bound travels through the prepared float graph beside the values. Every operat
 output (a sum adds them, a convolution weighs them with |w|, ...) and adds what it rounds itself:
 
 - A tensor brought to p bits has steps of threshold / (2^(p-1) - 1). Rounding costs half a step, the shift in front of a
-  multiplier up to 2^-(20-p) more, and the multiplier, of 12 bits at least, 2^-11 of the threshold.
+  multiplier up to 2^-(20-p) of a step more, and the multiplier, of 12 bits at least, 2^-11 of the threshold.
 - A weight has a step of its own, half of which counts once per product, times the largest input; a bias has half a step of the sum.
 - A table's index has 12 bits, its values 16: f moves by what it does within the error of the index, and half a step is added.
 
@@ -13,7 +13,7 @@ These are worst cases, all errors in one direction; real ones are several times 
 import numpy as np
 
 from mrt.arithmetic import code_range, count_bits
-from mrt.graph import Graph, Node, invoke
+from mrt.graph import Entry, Graph, Node, invoke
 from mrt.mxnet_bridge import mx
 from mrt.ops.reduce import reduced_axes
 
@@ -62,7 +62,14 @@ class Bounds:
     def _rounding(self, source, precision):
         """What bringing a tensor to `precision` bits costs."""
         step = self._threshold(source) / code_range(precision)
-        return step * (0.5 + 2.0 ** -(20 - min(precision, 16))) + self._threshold(source) * 2.0 ** -11
+        return step * (0.5 + 2.0 ** -(20 - min(precision, 16))) + self._threshold(source) * self._multiplier(source)
+
+    def _multiplier(self, source):
+        """Relative error of a multiplier; one per channel (axis 1) where channels have scales of their own, because the largest
+        of them has 12 bits and the others are smaller."""
+        scale = np.array(self.mrt.scales[source.name])
+        relative = np.minimum(2.0 ** -11 * scale / scale.min(), 1)
+        return relative.reshape((1, -1) + (1,) * (self.values[source].ndim - 2)) if scale.ndim else relative
 
     def _coarse(self, node):
         """Do only layers want this tensor, which is why it may have come down to 8 bits here already?"""
@@ -77,14 +84,18 @@ class Bounds:
     def _common(self, node):
         """Bounds of all inputs, brought to one scale of 16 bits, or 8 where layers follow."""
         sources = [e.node for e in node.inputs]
-        largest = max(sources, key=self._threshold)
-        rounding = self._rounding(largest, 8 if self._coarse(node) and node.op == "Concat" else 16)
-        return [self._constant(node, rounding) if self.graph.is_param(s) else self.of[s] + rounding for s in sources]
+        largest = max(self._threshold(s) for s in sources)
+        rounding = largest / code_range(8 if self._coarse(node) and node.op == "Concat" else 16)
+        return [self._constant(node, rounding) if self.graph.is_param(s)
+                else self.of[s] + rounding + self._threshold(s) * self._multiplier(s) for s in sources]
 
     def _constant(self, node, rounding):
         """A constant is an integer in the scale of the other operand, or in 16 bits."""
         other = next(e.node for e in node.inputs if not self.graph.is_param(e.node))
         return max(0.5 / np.min(self.mrt.scales[other.name]), rounding)
+
+    def _full(self, node, bound):
+        return np.broadcast_to(bound, self.values[node].shape)
 
     # --- rules
 
@@ -111,7 +122,7 @@ class Bounds:
         if op == "sum":
             return self._sum(node)
         if op == "Concat":
-            return _invoke(node, [np.broadcast_to(b, self.values[e.node].shape) for b, e in zip(self._common(node), node.inputs)])
+            return _invoke(node, [self._full(e.node, b) for b, e in zip(self._common(node), node.inputs)])
         if op in ("broadcast_add", "broadcast_sub"):
             return sum(self._common(node))
         if op == "broadcast_maximum":
@@ -139,14 +150,14 @@ class Bounds:
         largest = threshold + np.abs(self.values[source].mean(axis=0)).max()  # the mean stands for bias correction
         own = products * weight_step / 2 * largest + 2 * weight_step * threshold / 127 + bias * 2.0 ** -24
         attrs = {**node.attrs, "no_bias": "True"}
-        incoming = np.broadcast_to(self.of[source] + self._rounding(source, 8), self.values[source].shape)
+        incoming = self._full(source, self.of[source] + self._rounding(source, 8))
         passed = _invoke(Node(node.op, node.name, node.inputs[:2], attrs), [incoming, weight])
         return passed + own.reshape((1, -1) + (1,) * (passed.ndim - 2))
 
     def _sum(self, node):
         source = node.inputs[0].node
         count = self.values[source].size // self.values[node].size
-        return _invoke(node, [np.broadcast_to(self._any(node, 0, min(16, 31 - count_bits(count))), self.values[source].shape)])
+        return _invoke(node, [self._full(source, self._any(node, 0, min(16, 31 - count_bits(count))))])
 
     def _product(self, node):
         sources = [e.node for e in node.inputs]
@@ -169,7 +180,7 @@ class Bounds:
         source, axis = node.inputs[0].node, node.int("axis")
         y, lambd = self.values[node], self.mrt.softmax_lambd
         # x and its maximum are off by the incoming error and half a step each; log(softmax) moves by at most twice that
-        shift = np.max(self.of[source]) + lambd / code_range(13) + self._threshold(source) * 2.0 ** -11
+        shift = np.max(self.of[source]) + lambd / code_range(13) + self._threshold(source) * np.max(self._multiplier(source))
         count = y.shape[axis]
         # each power: half a step of 16 bits, and exp(-lambd) where it is further below; the quotient: a step of 15 bits
         return y * np.expm1(2 * shift) + (count + 1) * (0.5 / code_range(16) + np.exp(-lambd)) + 1 / code_range(15)
@@ -177,7 +188,7 @@ class Bounds:
     def _table(self, node):
         source = node.inputs[0].node
         x, y = self.values[source], self.values[node]
-        error = np.broadcast_to(self.of[source] + self._rounding(source, 12), x.shape)
+        error = self._full(source, self.of[source] + self._rounding(source, 12))
         value_step = np.abs(y).max() / code_range(16) + FLAT * np.abs(y).max()
         if node.op in STEPS:
             near = np.abs(x - STEPS[node.op] - np.rint(x - STEPS[node.op])) <= error
@@ -189,4 +200,4 @@ class Bounds:
 def with_all_outputs(graph):
     """(graph, nodes): the same graph with every operator as an output, in order."""
     nodes = [node for node in graph.topological() if not node.is_variable]
-    return Graph([(node, 0) for node in nodes] and [type(graph.outputs[0])(node, 0) for node in nodes], graph.params), nodes
+    return Graph([Entry(node, 0) for node in nodes], graph.params), nodes
