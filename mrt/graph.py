@@ -182,10 +182,10 @@ class Graph:
             raise ModelError(f"the shape of input {missing[0]} is not known; pass it, as in prepare((1, 3, 224, 224))")
         symbol = self.to_symbol().get_internals()
         heads = json.loads(symbol.tojson())
-        self._check_param_shapes(symbol, known)
         try:
             _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
         except mx.MXNetError as error:
+            self._check_param_shapes(symbol, known)
             raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {_first_line(error)}") from error
         if shapes is None:
             raise ModelError(f"MXNet cannot infer all shapes from {_shape_text(known)}; is a parameter missing?")
@@ -198,7 +198,7 @@ class Graph:
         try:
             arg_shapes, _, aux_shapes = symbol.infer_shape_partial(**known)
         except mx.MXNetError:
-            return  # the full inference that follows says why, or succeeds because it knows more
+            return  # the error of the full inference says why
         names = symbol.list_arguments() + symbol.list_auxiliary_states()
         for name, shape in zip(names, list(arg_shapes) + list(aux_shapes)):
             if name in self.params and shape and 0 not in shape and tuple(shape) != self.params[name].shape:

@@ -7,15 +7,14 @@ from mrt.graph import Node
 from mrt.ops.base import Operator, Unchanged, register
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
-_ALIASES = {"elemwise_add": "broadcast_add", "_plus": "broadcast_add", "_Plus": "broadcast_add",
-            "broadcast_plus": "broadcast_add",
-            "elemwise_sub": "broadcast_sub", "_minus": "broadcast_sub", "broadcast_minus": "broadcast_sub",
-            "elemwise_mul": "broadcast_mul", "_mul": "broadcast_mul", "elemwise_div": "broadcast_div", "_div": "broadcast_div",
-            "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum", "_greater": "broadcast_greater"}
+_ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
+            "elemwise_div": "broadcast_div", "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum",
+            "_greater": "broadcast_greater"}
 
 
 @register(*_ALIASES)
 class Alias(Operator):
+    """The operator for equal shapes: a case of the broadcasting one."""
 
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph) if _ALIASES[node.op] == "broadcast_div" else None
@@ -24,7 +23,7 @@ class Alias(Operator):
         return r.again(Node(_ALIASES[node.op], node.name, inputs))
 
 
-@register("add_n", "ElementWiseSum")
+@register("add_n")
 class AddN(Operator):
     """A chain of additions."""
 
@@ -44,8 +43,8 @@ def _constant_divisor(node, graph):
 
 
 @register("broadcast_div")
-class Divide(Operator):
-    """By a parameter: a product with its reciprocal."""
+class Divide(Unchanged):
+    """Division by a parameter: a product with its reciprocal. (The runtime's own division of integers is for softmax.)"""
 
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph)
@@ -64,13 +63,18 @@ class Minimum(Operator):
         return Node("negative", node.name, [r.add("broadcast_maximum", turned, {}, node.name)])
 
 
+def _width(node, q):
+    """Bits that both operands are brought to; those of an addition where nothing is set."""
+    return q.options.input_precisions.get(node.kind, 16)
+
+
 class _Pair(Operator):
     """Two tensors at one scale, or a tensor and a constant."""
 
     target = None
 
     def wanted(self, node, limit, q):
-        return [code_range(q.input_precision(node))] * 2
+        return [code_range(_width(node, q))] * 2
 
     def nonnegative(self, node, inputs):
         return all(inputs)
@@ -80,7 +84,7 @@ class _Pair(Operator):
         return self.with_constant(node, q, constants[0]) if constants else self.of_tensors(node, q)
 
     def of_tensors(self, node, q):
-        precision = q.input_precision(node)
+        precision = _width(node, q)
         scale = arithmetic.scale_for(max(q.thresholds[q.source(node, i).name] for i in (0, 1)), precision)
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))

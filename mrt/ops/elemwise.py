@@ -5,6 +5,7 @@ from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Node
 from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.table import Table
 
 
 @register("relu")
@@ -16,8 +17,8 @@ class Relu(Unchanged):
 
 
 @register("Activation")
-class Activation(Operator):
-    """relu is core; the others are tables under their own names."""
+class Activation(Table):
+    """relu, sigmoid, tanh and softsign have operators of their own; softrelu is a table."""
 
     def reject(self, node, graph, shapes):
         kind = node.str("act_type")
@@ -26,11 +27,11 @@ class Activation(Operator):
 
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type")
-        return Node("relu" if kind == "relu" else kind, node.name, inputs)
+        return node.with_inputs(inputs) if kind == "softrelu" else Node(kind, node.name, inputs)
 
 
 @register("LeakyReLU")
-class LeakyReLU(Operator):
+class LeakyReLU(Table):
     """leaky and prelu as max(x, 0) - slope * max(-x, 0); elu, selu and gelu as tables."""
 
     def reject(self, node, graph, shapes):
@@ -44,7 +45,7 @@ class LeakyReLU(Operator):
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type", "leaky")
         if kind in ("elu", "selu", "gelu"):
-            return Node(f"mrt_{kind}", node.name, inputs, {"slope": node.float("slope", 0.25)})
+            return node.with_inputs(inputs)
         negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
         if kind == "leaky":
             below = r.add("_mul_scalar", [negative], {"scalar": repr(node.float("slope", 0.25))}, node.name)
@@ -57,14 +58,14 @@ class LeakyReLU(Operator):
         return Node("broadcast_sub", node.name, [above, below])
 
 
-@register("Dropout", "identity", "_copy", "BlockGrad", "Cast", "cast", "stop_gradient")
+@register("Dropout", "_copy", "BlockGrad", "Cast")
 class Identity(Operator):
     """Does nothing at inference, or changes only the type of numbers."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
-        if node.op in ("Cast", "cast") and not node.str("dtype").startswith("float"):
+        if node.op == "Cast" and not node.str("dtype").startswith("float"):
             return f"dtype={node.str('dtype')} would round or clip; only casts between float types are supported"
         return None
 

@@ -50,6 +50,8 @@ class _Weighted(Operator):
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
+        # A channel that is zero throughout can have any scale; one unlike the others would cost them bits of their multipliers.
+        threshold = np.where(threshold > 0, threshold, threshold.max())
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         codes, sums = np.empty(weight.shape, np.int8), np.empty(len(weight), np.int64)
         for rows in _chunks(weight):

@@ -20,7 +20,7 @@ def _elu(x, alpha):
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-# name -> (function of real values and the node, can it be negative for any input?, |x| beyond which it is constant)
+# MXNet's operator, or its act_type -> (function of real values and the node, can it be negative for any input?, |x| beyond which it is constant)
 _FUNCTIONS = {
     "sigmoid": (lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
     "tanh": (lambda x, node: np.tanh(x), False, 6.0),
@@ -29,9 +29,9 @@ _FUNCTIONS = {
     "exp": (lambda x, node: np.exp(x), True, None),
     "hard_sigmoid": (lambda x, node: np.clip(node.float("alpha", 0.2) * x + node.float("beta", 0.5), 0, 1), True, None),
     "erf": (lambda x, node: _erf(x), False, 4.0),
-    "mrt_elu": (lambda x, node: _elu(x, node.float("slope")), False, None),
-    "mrt_selu": (lambda x, node: 1.0507009873554805 * _elu(x, 1.6732632423543772), False, None),
-    "mrt_gelu": (lambda x, node: 0.5 * x * (1 + _erf(x / np.sqrt(2))), False, None),
+    "elu": (lambda x, node: _elu(x, node.float("slope", 0.25)), False, None),
+    "selu": (lambda x, node: 1.0507009873554805 * _elu(x, 1.6732632423543772), False, None),
+    "gelu": (lambda x, node: 0.5 * x * (1 + _erf(x / np.sqrt(2))), False, None),
     "floor": (lambda x, node: np.floor(x), False, None),
     "ceil": (lambda x, node: np.ceil(x), False, None),
     "round": (lambda x, node: np.sign(x) * np.floor(np.abs(x) + 0.5), False, None),
@@ -40,18 +40,18 @@ _FUNCTIONS = {
 }
 
 
-@register(*_FUNCTIONS)
+@register("sigmoid", "tanh", "softsign", "exp", "hard_sigmoid", "erf", "floor", "ceil", "round", "rint", "fix")
 class Table(Operator):
     """y = f(x)."""
 
     def nonnegative(self, node, inputs):
-        return _FUNCTIONS[node.op][1]
+        return _FUNCTIONS[node.str("act_type", node.op)][1]
 
     def wanted(self, node, limit, q):
         return [code_range(INDEX_BITS)]
 
     def quantize(self, node, q):
-        function, _, flat = _FUNCTIONS[node.op]
+        function, _, flat = _FUNCTIONS[node.str("act_type", node.op)]
         threshold = q.thresholds[q.source(node, 0).name]
         threshold = min(threshold, flat) if flat else threshold
         limit = code_range(INDEX_BITS)

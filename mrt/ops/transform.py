@@ -14,7 +14,7 @@ class _Move(Operator):
         return q.follow(node, q.uniform(node, 0))
 
 
-@register("Flatten", "flatten")
+@register("Flatten")
 class Flatten(_Move):
     """(N, d1, .., dk) -> (N, d1 * .. * dk)."""
 
@@ -22,12 +22,18 @@ class Flatten(_Move):
         return c.emit(node, "flatten", inputs, {})
 
 
-@register("Reshape", "reshape")
+@register("Reshape")
 class Reshape(_Move):
     """Exported with the shape it has after inference, so that the special codes 0, -1, .. -4 need no counterpart."""
 
     def reject(self, node, graph, shapes):
         return "reverse=True is not supported; write the shape out" if node.bool("reverse") else None
+
+    def rewrite(self, node, inputs, r):
+        shape = node.tuple("shape")
+        if any(extent < -1 for extent in shape):  # MXNet's inference crashes on these codes where a rank is not known
+            shape = (-1,) + r.shape(Entry(node, 0))[1:]
+        return Node("Reshape", node.name, inputs, {"shape": str(shape)})
 
     def export(self, node, inputs, c):
         return c.emit(node, "reshape", inputs, {"shape": c.shape(node)})
@@ -60,7 +66,7 @@ class Transpose(_Move):
         return c.emit(node, "transpose", inputs, {"axes": node.tuple("axes")})
 
 
-@register("SwapAxis", "swapaxes")
+@register("SwapAxis")
 class SwapAxis(Operator):
     """A transpose."""
 
@@ -120,7 +126,7 @@ class SliceAxis(Operator):
         return _sliced(node.name, inputs[0], axis, begin, end, len(shape))
 
 
-@register("SliceChannel", "split")
+@register("SliceChannel")
 class SliceChannel(Operator):
     """Equal parts along an axis: one slice per output."""
 
@@ -175,7 +181,7 @@ class Tile(_Move):
         return c.emit(node, "tile", inputs, {"reps": node.tuple("reps")})
 
 
-@register("broadcast_to", "broadcast_like", "broadcast_axis", "broadcast_axes")
+@register("broadcast_to", "broadcast_like", "broadcast_axis")
 class BroadcastTo(Operator):
     """A tile; the batch stays open."""
 
@@ -212,7 +218,7 @@ class UpSampling(Operator):
         return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
 
 
-@register("Pad", "pad")
+@register("Pad")
 class Pad(Operator):
     """A border of one value around height and width; exported as concatenation with constants."""
 
@@ -250,7 +256,7 @@ class Pad(Operator):
         return entry
 
 
-@register("Concat", "concat")
+@register("Concat")
 class Concat(Operator):
     """Along the channels every input may keep its own scales; along other axes they share one."""
 

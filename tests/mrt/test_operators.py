@@ -1,0 +1,303 @@
+"""Every operator MRT knows, in small random networks: the prepared network computes what the float one did, the integer one is
+within the bound its scales imply (see bounds.py), and the runtime has the bits of the simulation, node by node.
+
+Each case stands six times in one network: on the 8-bit input, on a layer whose channels have very different scales (one of them
+constant), and on that layer after a relu; each time as an output and as the input of another layer.
+"""
+import json
+
+import nets
+import numpy as np
+import pytest
+from bounds import Bounds, with_all_outputs
+
+import cvm_runtime as cvm
+from mrt import ops
+from mrt import sim_quant_helper as sim
+from mrt.arithmetic import code_range
+from mrt.compiler import compile_graph
+from mrt.errors import UnsupportedError
+from mrt.mxnet_bridge import mx
+from mrt.transformer import Model
+
+S = mx.sym
+IMAGE, ROWS, SEQUENCE = "image", "rows", "sequence"
+INTEGER = {"cvm_clip", "cvm_right_shift", "cvm_left_shift", "cvm_lut"}  # exist in integer graphs only
+MEANINGFUL = 0.5  # a bound says something when it is, on average, below this part of the largest value
+
+
+class Draw:
+    """Random attributes and constants for one network."""
+
+    def __init__(self, seed, layout):
+        self.rng = np.random.default_rng(seed)
+        self.shape = {IMAGE: (2, 4, int(self.rng.integers(5, 8)), int(self.rng.integers(4, 7))), ROWS: (3, 6),
+                      SEQUENCE: (2, 3, 5)}[layout]
+        self.layout, self.values, self.data = layout, {}, S.var("data")
+
+    def constant(self, *shape, values=None):
+        name = f"constant{len(self.values)}"
+        values = self.rng.normal(size=shape) if values is None else np.array(values, np.float64)
+        self.values[name] = values
+        return S.var(name, shape=values.shape)
+
+    def channels(self, values=None):
+        """A constant with one value per channel of an image."""
+        return self.constant(1, 4, 1, 1, values=None if values is None else np.reshape(values, (1, 4, 1, 1)))
+
+    def layer(self, x=None):
+        """A layer that keeps the shape; its channels have very different sizes, the third one is constant, the fourth zero."""
+        count = self.shape[1 if self.layout != SEQUENCE else 2]
+        sizes = np.resize([1.0, 0.03, 0.0, 0.0, 2.0, 0.3], count)
+        sizes[min(count, 4) - 1] = 0
+        weight = self.rng.normal(size=(count, count) + (1, 1) * (self.layout == IMAGE)) * sizes.reshape(
+            (-1, 1) + (1, 1) * (self.layout == IMAGE))
+        bias = self.rng.normal(size=count) * (np.arange(count) != 3)
+        arrays = [self.constant(values=weight), self.constant(values=bias)]
+        if self.layout == IMAGE:
+            return S.Convolution(self.data if x is None else x, *arrays, kernel=(1, 1), num_filter=count)
+        return S.FullyConnected(self.data if x is None else x, *arrays, num_hidden=count, flatten=self.layout == ROWS)
+
+    def one_of(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+
+def between(t, low, high):
+    return float(t.rng.uniform(low, high))
+
+
+def pool(kind, **attrs):
+    return lambda t, x: S.Pooling(x, pool_type=kind, **attrs)
+
+
+def reduction(function):
+    """Every combination of axes, with negative ones, `exclude` and `keepdims`: one of them per network."""
+    return [lambda t, x, axis=axis, more=more: function(x, axis=axis, **more)
+            for axis, more in [((), {}), (None, {"keepdims": True}), (0, {}), (1, {}), (2, {"keepdims": True}), (-1, {}),
+                               ((0, 1), {}), ((0, 2), {}), ((0, -1), {"keepdims": True}), ((1, 2), {"keepdims": True}),
+                               ((1, -1), {}), ((2, 3), {"keepdims": True}), ((-2, -1), {}), ((0, 1, 2), {}),
+                               ((1, 2, 3), {}), ((0, 2, 3), {}), ((0, 1, 2, 3), {}),
+                               (1, {"exclude": True}), ((0, 1), {"exclude": True, "keepdims": True}), (-1, {"exclude": True})]]
+
+
+def pair(function):
+    """A function of two tensors: another tensor, itself, and constants of every shape, on either side."""
+    return [lambda t, x: function(x, t.layer()), lambda t, x: function(t.layer(), x), lambda t, x: function(x, S.relu(t.layer())),
+            lambda t, x: function(x, t.constant(1)), lambda t, x: function(t.constant(values=[-0.4]), x),
+            lambda t, x: function(x, t.channels()), lambda t, x: function(t.channels([0.0, -3.0, 1e-3, 20.0]), x),
+            lambda t, x: function(x, t.constant(*t.shape)), lambda t, x: function(t.constant(*t.shape), x),
+            lambda t, x: function(x, t.constant(1, 1, *t.shape[2:])), lambda t, x: function(x, t.constant(t.shape[3])),
+            lambda t, x: function(x, t.constant(1, values=[0.0])),
+            lambda t, x: function(x, S.max(t.layer(), axis=(2, 3), keepdims=True)),
+            lambda t, x: function(S.max(x, axis=1, keepdims=True), t.layer())]
+
+
+def equal_shapes(function):
+    return [lambda t, x: function(x, t.layer()), lambda t, x: function(t.constant(*t.shape), x), lambda t, x: function(x, x)]
+
+
+def number(function, *values):
+    return [lambda t, x, v=v: function(x, v) for v in values]
+
+
+# operator -> functions of (Draw, input). The network holds the operator, whatever else it holds.
+IMAGES = {
+    "Convolution": [
+        lambda t, x: nets.conv(x, None, num_filter=3, kernel=(2, 3), stride=(2, 1), pad=(1, 0), dilate=(1, 2)),
+        lambda t, x: nets.conv(x, None, num_filter=4, num_group=4, kernel=(2, 2), no_bias=True),
+        lambda t, x: nets.conv(x, None, num_filter=4, num_group=2, kernel=(3, 1), pad=(2, 0)),
+        lambda t, x: S.Convolution(x, t.constant(values=np.zeros((2, 4, 1, 1))), t.constant(2), kernel=(1, 1), num_filter=2)],
+    "FullyConnected": [lambda t, x: S.FullyConnected(S.Pooling(x, kernel=(2, 2), stride=(4, 4)), num_hidden=3),
+                       lambda t, x: S.FullyConnected(x, num_hidden=3, flatten=False, no_bias=True)],
+    "BatchNorm": [lambda t, x: S.BatchNorm(x, fix_gamma=False), lambda t, x: S.BatchNorm(S.relu(x), fix_gamma=True, eps=1e-5)],
+    "Pooling": [pool("max", kernel=(2, 2)), pool("max", kernel=(3, 2), stride=(2, 1), pad=(1, 0)),
+                pool("max", kernel=(3, 3), stride=(2, 2), pooling_convention="full"), pool("max", kernel=(1, 1), global_pool=True),
+                pool("avg", kernel=(2, 2)), pool("avg", kernel=(3, 3), stride=(2, 2), pad=(1, 1)),
+                pool("avg", kernel=(3, 2), stride=(1, 2)), pool("avg", kernel=(2, 2), pooling_convention="full"),
+                pool("avg", kernel=(2, 2), global_pool=True), pool("sum", kernel=(2, 2)),
+                pool("sum", kernel=(2, 2), global_pool=True)],
+    "_contrib_AdaptiveAvgPooling2D": [lambda t, x: S.contrib.AdaptiveAvgPooling2D(x, output_size=1)],
+    "relu": [lambda t, x: S.relu(x), lambda t, x: S.relu(S.negative(x))],
+    "Activation": [lambda t, x, kind=kind: S.Activation(x, act_type=kind)
+                   for kind in ("relu", "sigmoid", "tanh", "softrelu", "softsign")],
+    "LeakyReLU": [*(lambda t, x, s=s: S.LeakyReLU(x, act_type="leaky", slope=s) for s in (0.1, -0.5, 0.0, 1.0)),
+                  lambda t, x: S.LeakyReLU(x), lambda t, x: S.LeakyReLU(x, t.constant(4), act_type="prelu"),
+                  lambda t, x: S.LeakyReLU(x, t.constant(values=[0.2]), act_type="prelu"),
+                  lambda t, x: S.LeakyReLU(x, act_type="elu", slope=0.7), lambda t, x: S.LeakyReLU(x, act_type="selu"),
+                  lambda t, x: S.LeakyReLU(x, act_type="gelu")],
+    "sigmoid": [lambda t, x: S.sigmoid(x), lambda t, x: S.sigmoid(x * 10)],
+    "tanh": [lambda t, x: S.tanh(x), lambda t, x: S.tanh(x * 10)],
+    "softsign": [lambda t, x: S.softsign(x)],
+    "exp": [lambda t, x: S.exp(x * 0.3)],
+    "hard_sigmoid": [lambda t, x: S.hard_sigmoid(x), lambda t, x: S.hard_sigmoid(x, alpha=1 / 6)],
+    "erf": [lambda t, x: S.erf(x)],
+    **{name: [lambda t, x, name=name: getattr(S, name)(x * 3)] for name in ("floor", "ceil", "round", "rint", "fix")},
+    "negative": [lambda t, x: S.negative(x)],
+    "abs": [lambda t, x: S.abs(x)],
+    "square": [lambda t, x: S.square(x)],
+    "_power_scalar": [lambda t, x: x ** 2],
+    "_mul_scalar": number(lambda x, v: x * v, 0.3, -2.5, 0, 1, -1, 1e-6, 1e4),
+    "_div_scalar": number(lambda x, v: x / v, 0.3, -2.5, 1),
+    "_plus_scalar": number(lambda x, v: x + v, 0.3, -2.5, 0, 30, 1e-4),
+    "_minus_scalar": number(lambda x, v: x - v, 0.3, -2.5, 0),
+    "_rminus_scalar": number(lambda x, v: v - x, 0.3, -2.5, 0),
+    "_maximum_scalar": number(lambda x, v: S.maximum(x, v), 0.3, -0.5, 0, 100),
+    "_minimum_scalar": number(lambda x, v: S.minimum(x, v), 0.3, -0.5, 0),
+    "_greater_scalar": number(lambda x, v: x > v, 0.3, -0.5, 0),
+    "clip": [*(lambda t, x, low=low, high=high: S.clip(x, low, high)
+               for low, high in ((-0.5, 0.7), (-1.5, -0.3), (0, 1), (0.2, 0.9), (0, 1e9), (-1e9, 1e9), (-1, 0), (0.5, 0.5))),
+             lambda t, x: relu6_feeds_all(t, S.clip(x * 5, 0, 6)), lambda t, x: relu6_feeds_all(t, S.clip(x, -0.2, 0.6))],
+    "broadcast_add": pair(S.broadcast_add), "broadcast_sub": pair(S.broadcast_sub), "broadcast_mul": pair(S.broadcast_mul),
+    "broadcast_maximum": pair(S.broadcast_maximum), "broadcast_minimum": pair(S.broadcast_minimum),
+    "broadcast_greater": pair(S.broadcast_greater),
+    "broadcast_div": [lambda t, x: S.broadcast_div(x, t.channels([1.0, -2.0, 0.1, 30.0])),
+                      lambda t, x: S.broadcast_div(x, t.constant(values=[-0.3]))],
+    "elemwise_div": [lambda t, x: x / t.constant(values=np.abs(t.rng.normal(size=t.shape)) + 0.5)],
+    "elemwise_add": equal_shapes(S.elemwise_add), "elemwise_sub": equal_shapes(S.elemwise_sub),
+    "elemwise_mul": equal_shapes(S.elemwise_mul),
+    "_maximum": equal_shapes(S.maximum), "_minimum": equal_shapes(S.minimum), "_greater": equal_shapes(S._internal._greater),
+    "add_n": [lambda t, x: S.add_n(x, t.layer(), S.relu(t.layer())), lambda t, x: S.add_n(x, x, t.constant(*t.shape)),
+              lambda t, x: S.add_n(x)],
+    "sum": reduction(S.sum), "mean": reduction(S.mean), "max": reduction(S.max), "min": reduction(S.min),
+    "softmax": [lambda t, x: S.softmax(x, axis=1), lambda t, x: S.softmax(x), lambda t, x: S.softmax(x, axis=2),
+                lambda t, x: S.softmax(x * 8, axis=1), lambda t, x: S.softmax(x, axis=-3, temperature=2.5)],
+    "SoftmaxActivation": [lambda t, x: S.SoftmaxActivation(x, mode="channel"), lambda t, x: S.SoftmaxActivation(x)],
+    "Flatten": [lambda t, x: S.Flatten(x)],
+    "Reshape": [lambda t, x: S.Reshape(x, shape=(0, 2, -1)), lambda t, x: S.Reshape(x, shape=(-1, 0, 0, 0)),
+                lambda t, x: S.Reshape(x, shape=(0, -4, 2, 2, -2)), lambda t, x: S.Reshape(x, shape=(-3, 0, -1))],
+    "reshape_like": [lambda t, x: S.reshape_like(x, S.Flatten(t.layer()))],
+    "transpose": [lambda t, x: S.transpose(x, axes=(0, 2, 3, 1)), lambda t, x: S.transpose(x),
+                  lambda t, x: S.transpose(x, axes=(0, 1, 3, 2))],
+    "SwapAxis": [lambda t, x: S.SwapAxis(x, dim1=1, dim2=3), lambda t, x: S.SwapAxis(x, dim1=0, dim2=2)],
+    "expand_dims": [lambda t, x: S.expand_dims(x, axis=1), lambda t, x: S.expand_dims(x, axis=-1)],
+    "squeeze": [lambda t, x: S.squeeze(S.slice_axis(x, axis=1, begin=1, end=2), axis=1), lambda t, x: S.squeeze(x)],
+    "slice": [lambda t, x: S.slice(x, begin=(None, 1), end=(None, 3)),
+              lambda t, x: S.slice(x, begin=(None, -1, None, 3), end=(None, None, None, None), step=(1, -2, -1, -1)),
+              lambda t, x: S.slice(x, begin=(0, 0, 0, -3), end=(2, 4, 5, -1), step=(1, 3, 2, 1))],
+    "slice_axis": [lambda t, x: S.slice_axis(x, axis=2, begin=1, end=None), lambda t, x: S.slice_axis(x, axis=-1, begin=-3, end=-1),
+                   lambda t, x: S.slice_axis(x, axis=1, begin=0, end=2)],
+    "slice_like": [lambda t, x: S.slice_like(x, S.Pooling(t.layer(), kernel=(2, 2), stride=(2, 2))),
+                   lambda t, x: S.slice_like(x, S.Pooling(t.layer(), kernel=(2, 2)), axes=(2,)),
+                   lambda t, x: S.slice_like(x, t.constant(2, 3, 3, 3), axes=(1, -1))],
+    "SliceChannel": [lambda t, x: sum(list(S.split(x, num_outputs=2, axis=1))),
+                     lambda t, x: parts_with_many_users(S.split(x, num_outputs=4, axis=1, squeeze_axis=True)),
+                     lambda t, x: parts_with_many_users(S.split(x, num_outputs=2, axis=0)),
+                     lambda t, x: S.split(x, num_outputs=1)],
+    "Crop": [lambda t, x: S.Crop(x, h_w=(3, 2), offset=(1, 2)), lambda t, x: S.Crop(x, h_w=(3, 3), center_crop=True),
+             lambda t, x: S.Crop(x, S.Pooling(t.layer(), kernel=(2, 2)))],
+    "tile": [lambda t, x: S.tile(x, reps=(1, 2, 1, 3)), lambda t, x: S.tile(x, reps=(2,)), lambda t, x: S.tile(x, reps=(1, 1, 1, 1, 2))],
+    "repeat": [lambda t, x: S.repeat(x, repeats=2, axis=1), lambda t, x: S.repeat(x, repeats=3), lambda t, x: S.repeat(x, repeats=2, axis=-1)],
+    "broadcast_to": [lambda t, x: S.broadcast_to(S.max(x, axis=1, keepdims=True), shape=(0, 3, 0, 0))],
+    "broadcast_like": [lambda t, x: S.broadcast_like(S.mean(x, axis=(2, 3), keepdims=True), t.layer())],
+    "broadcast_axis": [lambda t, x: S.broadcast_axis(S.sum(x, axis=(1, 2), keepdims=True), axis=(1, 2), size=(3, 2))],
+    "UpSampling": [lambda t, x: S.UpSampling(x, scale=2, sample_type="nearest")],
+    "Pad": [lambda t, x: S.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 2, 0, 3)),
+            lambda t, x: S.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, 2, 0, 1, 1), constant_value=0.4),
+            lambda t, x: S.Pad(S.relu(x), mode="constant", pad_width=(0, 0, 0, 0, 0, 0, 1, 1), constant_value=-0.5)],
+    "Concat": [lambda t, x: S.concat(x, t.layer() * 0.01, S.relu(t.layer())), lambda t, x: S.concat(x, t.layer() * 100, dim=2),
+               lambda t, x: S.concat(t.layer() * 0.01, x, dim=-1), lambda t, x: S.concat(x, x, dim=0), lambda t, x: S.concat(x),
+               lambda t, x: S.concat(x, t.constant(2, 3, *t.shape[2:]), dim=1)],
+    "Dropout": [lambda t, x: S.Dropout(x)], "_copy": [lambda t, x: S.identity(x)], "BlockGrad": [lambda t, x: S.BlockGrad(x)],
+    "Cast": [lambda t, x: S.Cast(x, dtype="float32")],
+}
+OTHERS = {
+    ROWS: {"FullyConnected": [lambda t, x: S.FullyConnected(x, num_hidden=3)],
+           "BatchNorm": [lambda t, x: S.BatchNorm(x, fix_gamma=False)],
+           "softmax": [lambda t, x: S.softmax(x), lambda t, x: S.softmax(x * 20), lambda t, x: S.softmax(x, axis=0)],
+           "SoftmaxActivation": [lambda t, x: S.SoftmaxActivation(x)],
+           "broadcast_mul": [lambda t, x: S.broadcast_mul(x, t.constant(6)), lambda t, x: S.broadcast_mul(t.constant(3, 1), x)],
+           "broadcast_add": [lambda t, x: S.broadcast_add(x, t.constant(6)), lambda t, x: S.broadcast_add(t.constant(1, 1), x)],
+           "LeakyReLU": [lambda t, x: S.LeakyReLU(x, t.constant(6), act_type="prelu")],
+           "Concat": [lambda t, x: S.concat(x, t.layer()), lambda t, x: S.concat(x, t.layer(), dim=0)],
+           "sum": [lambda t, x: S.sum(x, axis=1), lambda t, x: S.sum(x, axis=0, keepdims=True), lambda t, x: S.sum(x)]},
+    SEQUENCE: {"FullyConnected": [lambda t, x: S.FullyConnected(x, num_hidden=3, flatten=False)],
+               "softmax": [lambda t, x: S.softmax(x), lambda t, x: S.softmax(x, axis=1)],
+               "transpose": [lambda t, x: S.transpose(x, axes=(0, 2, 1))],
+               "SwapAxis": [lambda t, x: S.SwapAxis(x, dim1=-1, dim2=1)],
+               "broadcast_mul": [lambda t, x: S.broadcast_mul(x, t.constant(5)), lambda t, x: S.broadcast_mul(x, t.constant(3, 1))]},
+}
+
+
+def relu6_feeds_all(t, x):
+    return t.layer(x) + x
+
+
+def parts_with_many_users(parts):
+    parts = list(parts)
+    return S.concat(S.negative(parts[0]), parts[1], parts[0], dim=2)
+
+
+CASES = [(IMAGE, op, k) for op, builds in IMAGES.items() for k in range(len(builds))] + \
+        [(layout, op, k) for layout, table in OTHERS.items() for op, builds in table.items() for k in range(len(builds))]
+
+
+def network(layout, op, k, seed):
+    """(Model, shape): the case on three inputs, each as an output and before a layer."""
+    build = {IMAGE: IMAGES, **OTHERS}[layout][op][k]
+    t = Draw(seed, layout)
+    outputs = []
+    with mx.name.NameManager():
+        for source in (lambda: t.data, t.layer, lambda: S.relu(t.layer())):
+            outputs.append(build(t, source()))
+            y = build(t, source())
+            rank = len(y.infer_shape_partial(data=t.shape)[1][0])
+            if rank == 4:
+                outputs.append(S.Convolution(y, kernel=(1, 1), num_filter=3))
+            elif rank > 1:
+                outputs.append(S.FullyConnected(y, num_hidden=3))
+    model = nets.model(S.Group(outputs), t.shape, seed, **t.values)
+    assert any(node.kind == op for node in model.graph.topological())
+    return model, t.shape
+
+
+def quantized(model, x, prepared=True):
+    """(MRT after quantize, the prepared graph)."""
+    model.prepare(x.shape)
+    mrt = model.get_mrt()
+    mrt.set_data(x)
+    mrt.calibrate()
+    mrt.quantize()
+    return mrt, model.graph
+
+
+def exact(mrt, x):
+    """The simulated outputs. The runtime has the same integers in every node, inside the precision that is declared or proven."""
+    codes = sim.load_real_data(x, "data", mrt.get_inputs_ext())
+    array = codes.asnumpy().astype(np.int32)
+    everything, nodes = with_all_outputs(mrt.current_model.graph)
+    simulated = dict(zip(nodes, nets.run(Model.of(everything), codes)))
+    symbol, params = compile_graph(everything, x.shape)
+    model = cvm.load(symbol.encode(), params, ctx=cvm.formal())
+    for node, ran, proven in zip(nodes, model.run(array), model.outputs):
+        np.testing.assert_array_equal(ran, simulated[node], err_msg=f"{node}")
+        declared = [proven.precision, node.int("precision")] + [mrt.precs.get(node.name, {}).get("out_key")]
+        assert abs(ran.astype(np.int64)).max(initial=0) <= code_range(min(p for p in declared if p)), node
+    outputs = [simulated[e.node] if e.node in simulated else codes.asnumpy() for e in mrt.current_model.graph.outputs]
+    symbol, params = compile_graph(mrt.current_model.graph, x.shape)
+    for ctx in (cvm.formal(), cvm.cpu(threads=1), cvm.cpu(threads=2)):
+        for ran, wanted in zip(cvm.load(symbol.encode(), params, ctx=ctx).run(array), outputs):
+            np.testing.assert_array_equal(ran, wanted)
+    return outputs
+
+
+def check(model, x, meaningful=MEANINGFUL):
+    real = nets.run(model, x)
+    mrt, graph = quantized(model, x)
+    for prepared, original in zip(nets.run(model_of(graph), x), real):
+        np.testing.assert_allclose(prepared, original, rtol=1e-5, atol=1e-5 * max(1e-30, abs(original).max()))
+    bounds = Bounds(graph, x.asnumpy().astype(np.float64), mrt).outputs()
+    for k, (codes, scale, wanted, bound) in enumerate(zip(exact(mrt, x), mrt.get_output_scales(), real, bounds)):
+        error = abs(codes / scale - wanted)
+        assert (error <= bound + 1e-6 * abs(wanted).max()).all(), f"output {k}: {error.max()} where {bound.ravel()[error.argmax()]}"
+        assert bound.mean() <= meaningful * abs(wanted).max() or not wanted.any(), f"output {k}: {bound.mean()} says nothing"
+
+
+def model_of(graph):
+    return Model.of(graph)
+
+
+@pytest.mark.parametrize("layout, op, k", CASES)
+def test_operator(layout, op, k):
+    seed = sum(map(ord, op)) + k
+    model, shape = network(layout, op, k, seed)
+    check(model, nets.batch(shape, seed + 1))
