@@ -16,6 +16,7 @@ constexpr int64_t kPatchBytes = 32 << 10;  // patches of one tile: about the fir
 constexpr int64_t kMostPixels = 32;
 constexpr int64_t kChannelsPerItem = 128;  // output channels of one piece of work
 constexpr int64_t kTransposeStep = 16;     // columns whose channels are gathered together
+constexpr int64_t kMostProducts = 1 << 16;  // per output; 8-bit operands have no more, and patches stay small
 
 class ConvKernel : public Kernel {
  public:
@@ -156,7 +157,8 @@ class ConvKernel : public Kernel {
 std::unique_ptr<Kernel> make_conv2d(const NodeInfo& n, const Constants& constants) {
   const ConvGeometry g = conv_geometry(n);
   const bool proven = n.in_sound[0] && n.in_sound[1];
-  const bool fits = g.padded_h * g.padded_w <= kMostWorkingElements / g.in_channels();
+  const bool fits = g.padded_h * g.padded_w <= kMostWorkingElements / g.in_channels() &&
+                    size_of(n.in[1]) / n.in[1][0] <= kMostProducts;
   if (!constants[1] || !proven || !fits) return nullptr;
   return std::make_unique<ConvKernel>(n, constants[1]);
 }

@@ -1,7 +1,7 @@
 #include "plan/thread_pool.h"
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 
 namespace cvm {
 namespace {
@@ -32,8 +32,8 @@ ThreadPool::ThreadPool(int threads) {
   workers_.reserve(static_cast<size_t>(threads));
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
-  } catch (const std::system_error&) {
-    // The machine has no more threads: those that started do, results are the same.
+  } catch (const std::exception&) {
+    // No more threads or memory for them: those that started do, with the same results.
   }
 }
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from graphs import GraphWriter, dump, params_bytes
+from test_cvm_concurrency import shared_work
 from test_cvm_loader import EXAMPLE_PARAMS, example
 
 import cvm_runtime as cvm
 
 HERE = Path(__file__).resolve().parent
-MUTATIONS = 4000
+MUTATIONS = 10_000
 ACCEPTED, LOGIC, RUNTIME = 0, 1, 2
 
 
@@ -114,27 +115,30 @@ import resource, sys
 import cvm_runtime as cvm
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 symbol, params = (open(name, "rb").read() for name in sys.argv[1:3])
-limit = int(sys.argv[3])
-if limit: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-cvm.library_path()
+more, threads = map(int, sys.argv[3:])
 try: cvm.load(b"", b"")
 except cvm.CvmError: pass
-before, status = peak(), 0
-try: model = cvm.load(symbol, params, cvm.cpu(threads=1))
+if more:
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+before, status, output = peak(), 0, []
+try:
+    model = cvm.load(symbol, params, cvm.cpu(threads=threads))
+    if model.input_length == 4: output = list(model.infer(bytes([10, 20, 30, 40])))
 except cvm.CvmError as e: status = e.status
-print(status, peak() - before)
+print(status, peak() - before, *output)
 """
 
 
-def load_measured(directory: Path, symbol: bytes, params: bytes, limit: int = 0) -> tuple[int, int]:
-    """Status of a load in a process of its own, and the bytes it raised the peak memory by."""
+def load_measured(directory: Path, symbol: bytes, params: bytes, more: int = 0, threads: int = 1) -> list[int]:
+    """Loads in a process of its own, which may get so many bytes: status, bytes that raised its peak, output."""
     (directory / "symbol").write_bytes(symbol)
     (directory / "params").write_bytes(params)
-    command = [sys.executable, "-c", MEMORY, str(directory / "symbol"), str(directory / "params"), str(limit)]
+    files = [str(directory / name) for name in ("symbol", "params")]
+    command = [sys.executable, "-c", MEMORY, *files, str(more), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
-    status, grown = done.stdout.split()
-    return int(status), int(grown)
+    return list(map(int, done.stdout.split()))
 
 
 def huge_activations() -> tuple[bytes, bytes]:
@@ -151,7 +155,13 @@ def test_activations_take_no_memory_until_they_are_written(tmp_path: Path) -> No
 
 
 def test_lack_of_memory_is_a_runtime_error(tmp_path: Path) -> None:
-    assert load_measured(tmp_path, *huge_activations(), limit=2 << 30)[0] == RUNTIME
+    assert load_measured(tmp_path, *huge_activations(), more=2 << 30)[0] == RUNTIME
+
+
+def test_lack_of_threads_is_no_error(tmp_path: Path) -> None:
+    """200 stacks do not fit: fewer threads do, with the same result."""
+    status, _, *output = load_measured(tmp_path, dump(example()[1]), EXAMPLE_PARAMS, more=400 << 20, threads=200)
+    assert (status, output) == (ACCEPTED, [6, 0, 0])
 
 
 def test_parameters_take_memory_only_for_bytes_that_are_there(tmp_path: Path) -> None:
@@ -168,6 +178,7 @@ def test_parameters_take_memory_only_for_bytes_that_are_there(tmp_path: Path) ->
         assert grown < 16 << 20
 
 
+TIMES = 64  # bytes of memory for a byte of a file
 DENSE_TEXT: dict[str, tuple[bytes, bytes, bytes]] = {
     "nodes": (b'{"nodes": [', b'{"op":"null","name":"","inputs":[]},', b"{}]}"),
     "strings": (b'{"nodes":[],"attrs":{"op_attrs":["list_str",[', b'"",', b'""]]}}'),
@@ -188,7 +199,20 @@ def test_parsing_takes_memory_in_proportion_to_the_file(tmp_path: Path, name: st
         head, piece, tail = DENSE_TEXT[name]
         status, grown = load_measured(tmp_path, head + piece * (size // len(piece)) + tail, b"x")
     assert status in (LOGIC, RUNTIME)
-    assert grown < 24 * size
+    assert grown < TIMES * size
+
+
+def test_a_node_of_many_inputs_takes_memory_in_proportion(tmp_path: Path) -> None:
+    """The densest model there is: six extents for every few bytes of text."""
+    count = 100_000
+    g = GraphWriter()
+    x = g.data((1,) * 6, 8)
+    symbol, params = g.build([g.op("concatenate", [x], (count, 1, 1, 1, 1, 1), axis=0)])
+    inputs = b'"inputs": [' + b",".join([b"[0,0]"] * count) + b"]"
+    symbol = symbol.replace(b'"inputs": [[0, 0, 0]]', inputs)
+    status, grown = load_measured(tmp_path, symbol, params)
+    assert status == ACCEPTED
+    assert grown < TIMES * len(symbol)
 
 
 # ---- mutations --------------------------------------------------------------
@@ -279,3 +303,21 @@ def test_address_and_undefined_long(address: dict[str, str]) -> None:
 def test_threads(tmp_path: Path) -> None:
     environment = sanitized("thread", "libtsan.so", tmp_path)
     pytest_with(environment, "test_cvm_concurrency.py")
+    check_races(tmp_path, Path(environment["CVM_LIBRARY"]))
+
+
+def check_races(directory: Path, library: Path) -> None:
+    """race.cc on a graph whose steps are shared among threads."""
+    symbol, params, inputs = shared_work()
+    files = {"symbol": symbol, "params": params, "data": inputs[0].astype(np.int8).tobytes()}
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+    program = directory / "race"
+    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=thread", "-Wall", "-Wextra", f"-I{ROOT / 'src'}"]
+    link = [str(library), f"-Wl,-rpath,{library.parent}", "-pthread"]
+    compiler = os.environ.get("CXX", "c++")
+    subprocess.run([compiler, *flags, str(HERE / "race.cc"), *link, "-o", str(program)], check=True)
+    command = [str(program), *(str(directory / name) for name in files)]
+    environment = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "120 runs\n"), done.stderr[-3000:]
