@@ -249,7 +249,7 @@ def _compare(graph, integers, targets, pending, batch, codes):
 
 def _values(graph, data, dtype):
     """(node, its results) for every node that is not a parameter, in topological order; results live to their last consumer."""
-    waiting = {node: len(users) for node, users in graph.consumers().items()}
+    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
     alive = {}
     for node in graph.topological():
         if graph.is_param(node):
@@ -259,7 +259,8 @@ def _values(graph, data, dtype):
         else:
             results = invoke(node, [mx.nd.array(graph.params[e.node.name], dtype=dtype) if graph.is_param(e.node)
                                     else alive[e.node][e.index] for e in node.inputs])
-        alive[node] = results
+        if waiting[node]:
+            alive[node] = results
         for entry in node.inputs:
             waiting[entry.node] -= 1
             if not waiting[entry.node]:
