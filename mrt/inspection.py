@@ -43,6 +43,7 @@ PART_ELEMENTS = 1 << 20
 SATURATED, CLIPPING = 0.001, 0.5  # shares from which a threshold is called too small
 LOOSE = 4  # a threshold so many times the largest value is called too large
 OUTPUT = "(output)"
+ROUNDED = 10  # in more bits rounding is no matter
 LAYERS = ("Convolution", "FullyConnected")
 
 
@@ -347,6 +348,8 @@ def _advice(row):
         if row.op in LAYERS:
             said.append(f"set_restore({row.name!r}) (Restore_name) shows what it costs in the end; weights of very "
                         "different sizes or few calibration samples are the usual reasons")
+        elif row.precision > ROUNDED:
+            said.append("it removes or cancels part of its inputs' signal, and their noise stays: look at the nodes before it")
         else:
             said.append(f"rounding to {row.precision} bits; Calibrate_method = mse or percentile may give a finer step, "
                         f"set_restore({row.name!r}) shows what it costs in the end")
