@@ -23,6 +23,7 @@ DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
+HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
@@ -150,7 +151,8 @@ class Quantizer:
         key = source, precision, float(scale)
         if key not in self._requantized:
             factor = scale / tensor.scale
-            plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, self.thresholds[source.name]), precision)
+            plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(source, tensor, self.thresholds[source.name]),
+                                            precision)
             self._requantized[key] = self._emit(tensor.entry, plan, source)
         return self._requantized[key]
 
@@ -301,17 +303,21 @@ class Quantizer:
         # a tensor that was zero throughout calibration has no scale of its own: it keeps the coarsest one, clipped
         target = limit / threshold if np.min(threshold) > 0 else np.min(tensor.scale)
         factor = target / tensor.scale
-        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, threshold), precision)
+        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(node, tensor, threshold), precision)
         entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
         exact = np.ndim(factor) == 0 and plan.multiplier
         return Tensor(entry, tensor.scale * plan.factor if exact else target, precision)
 
-    @staticmethod
-    def _bound(tensor, threshold):
-        """Width that holds the tensor up to its threshold."""
+    def _bound(self, node, tensor, threshold):
+        """Width that holds the values of interest of the tensor that stands for `node`: up to the threshold, and where every
+        channel has its own scale, up to what that channel can be expected to reach; a channel with a fine scale mostly has
+        small values, and would otherwise cost all of them bits of the multiplier."""
         if not np.min(threshold) > 0:
             return tensor.precision
+        seen = self.channels.get(node.name)
+        if seen is not None and np.shape(seen.bound) == np.shape(tensor.scale):
+            threshold = np.minimum(threshold, HEADROOM * seen.bound)
         return min(arithmetic.bits(min(np.max(threshold * tensor.scale), 2.0 ** 40)), tensor.precision)
 
     def _emit(self, entry, plan, source):
