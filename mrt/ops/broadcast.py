@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import MAX_BITS, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
@@ -197,7 +197,7 @@ class Multiply(Unchanged):
         if len(factors) == 1:
             scale, signs = float(np.ravel(scale)[0]) if tensor.is_uniform else np.ravel(scale), signs[:1]
         if (signs > 0).all():
-            return tensor._replace(scale=scale)
+            return with_scale(node, tensor, scale, q)
         vector = q.constant(signs, 2, f"{node.name}_sign") if len(signs) == 1 else q.channel_vector(signs, node, "sign", 2)
         return q.result(node, [tensor.entry, vector], scale, tensor.precision + 2)
 

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 from mrt.ops.table import Table
 
 
@@ -98,7 +98,7 @@ class Scale(Operator):
 
     def quantize(self, node, q):
         tensor = q.tensor(node, 0)
-        return tensor._replace(scale=tensor.scale / node.float("scalar"))
+        return with_scale(node, tensor, tensor.scale / node.float("scalar"), q)
 
 
 @register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",

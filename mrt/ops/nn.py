@@ -50,8 +50,9 @@ class _Weighted(Operator):
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
-        # A channel that is zero throughout can have any scale; one unlike the others would cost them bits of their multipliers.
-        threshold = np.where(threshold > 0, threshold, threshold.max())
+        if threshold.ndim:
+            # A constant channel can have any scale; one unlike the others would cost bits of the multipliers that follow.
+            threshold = np.where(weight.reshape(len(weight), -1).any(axis=1), threshold, threshold.max())
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         column = np.reshape(scale_w, (-1,) + (1,) * (weight.ndim - 1))
         codes = arithmetic.quantize(weight, column, q.weight_precision)
