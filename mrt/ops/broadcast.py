@@ -193,7 +193,8 @@ class Multiply(Unchanged):
         if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
             tensor = q.requantize(node, i, 16)
         sizes = np.abs(factors)
-        scale = tensor.scale / np.where(sizes > 0, sizes, sizes.max() or 1.0)
+        # a channel of zeros can have any scale; the finest leaves the multipliers that follow to the others
+        scale = tensor.scale / np.where(sizes > 0, sizes, sizes[sizes > 0].min() if sizes.any() else 1.0)
         if len(factors) == 1:
             scale, signs = float(np.ravel(scale)[0]) if tensor.is_uniform else np.ravel(scale), signs[:1]
         if (signs > 0).all():
