@@ -92,8 +92,8 @@ class _Pair(Operator):
     def with_constant(self, node, q, k):
         values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
         codes = _codes(values, tensor, q.shapes[node][0])
-        if tensor.precision < 16 or codes is None or max(tensor.precision, arithmetic.bits(codes)) >= MAX_BITS:
-            # too coarse for the constant, or no room for it: 16 bits that hold both
+        if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+            # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
             scale = arithmetic.scale_for(max(q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)

@@ -50,12 +50,11 @@ class _Weighted(Operator):
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
-        if threshold.ndim:
+        varies = weight.reshape(len(weight), -1).any(axis=1)
+        if threshold.ndim and varies.any():
             # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
             # multipliers that follow, which have the coarsest channel to fit.
-            varies = weight.reshape(len(weight), -1).any(axis=1)
-            threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(initial=np.inf), threshold.max()))
-            threshold = np.where(np.isfinite(threshold), threshold, 0)
+            threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         column = np.reshape(scale_w, (-1,) + (1,) * (weight.ndim - 1))
         codes = arithmetic.quantize(weight, column, q.weight_precision)
