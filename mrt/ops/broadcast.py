@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import MAX_BITS, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
@@ -92,8 +92,8 @@ class _Pair(Operator):
     def with_constant(self, node, q, k):
         values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
         codes = _codes(values, tensor, q.shapes[node][0])
-        if tensor.precision < 16 or codes is None or max(tensor.precision, arithmetic.bits(codes)) >= MAX_BITS:
-            # too coarse for the constant, or no room for it: 16 bits that hold both
+        if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+            # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
             scale = arithmetic.scale_for(max(q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
@@ -193,11 +193,12 @@ class Multiply(Unchanged):
         if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
             tensor = q.requantize(node, i, 16)
         sizes = np.abs(factors)
-        scale = tensor.scale / np.where(sizes > 0, sizes, sizes.max() or 1.0)
+        # a channel of zeros can have any scale; the finest leaves the multipliers that follow to the others
+        scale = tensor.scale / np.where(sizes > 0, sizes, sizes[sizes > 0].min() if sizes.any() else 1.0)
         if len(factors) == 1:
             scale, signs = float(np.ravel(scale)[0]) if tensor.is_uniform else np.ravel(scale), signs[:1]
         if (signs > 0).all():
-            return tensor._replace(scale=scale)
+            return with_scale(node, tensor, scale, q)
         vector = q.constant(signs, 2, f"{node.name}_sign") if len(signs) == 1 else q.channel_vector(signs, node, "sign", 2)
         return q.result(node, [tensor.entry, vector], scale, tensor.precision + 2)
 

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 from mrt.ops.table import Table
 
 
@@ -46,14 +46,14 @@ class LeakyReLU(Table):
         kind = node.str("act_type", "leaky")
         if kind in ("elu", "selu", "gelu"):
             return node.with_inputs(inputs)
-        negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
         if kind == "leaky":
-            below = r.add("_mul_scalar", [negative], {"scalar": repr(node.float("slope", 0.25))}, node.name)
+            slope = r.param([node.float("slope", 0.25)], node.name)
         else:
-            slope = r.params[node.inputs[1].node.name].reshape((-1,))
+            values = r.params[node.inputs[1].node.name]
             shape = (1, -1) + (1,) * (len(r.shape(node.inputs[0])) - 2)
-            below = r.add("broadcast_mul", [negative, r.param(slope.reshape(shape if len(slope) > 1 else (1,)), node.name)], {},
-                          node.name)
+            slope = r.param(values.reshape(shape if values.size > 1 else (1,)), node.name)
+        negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
+        below = r.add("broadcast_mul", [negative, slope], {}, node.name)
         above = r.add("relu", [inputs[0]], {}, node.name)
         return Node("broadcast_sub", node.name, [above, below])
 
@@ -98,7 +98,7 @@ class Scale(Operator):
 
     def quantize(self, node, q):
         tensor = q.tensor(node, 0)
-        return tensor._replace(scale=tensor.scale / node.float("scalar"))
+        return with_scale(node, tensor, tensor.scale / node.float("scalar"), q)
 
 
 @register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
@@ -151,11 +151,11 @@ class Clip(Operator):
     def quantize(self, node, q):
         low, high = node.float("a_min"), node.float("a_max")
         tensor = q.tensor(node, 0)
-        if low == 0:
-            tensor = q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
-            if not tensor.is_uniform or tensor.precision > arithmetic.bits(q.wanted[node]):
-                return tensor if q.only_feeds_layers(node) else q.saturated(node, tensor)
-        tensor = tensor if tensor.is_uniform and low == 0 else q.requantize(node, 0, 16)
+        if low == 0 and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
+            if q.only_feeds_layers(node):
+                return q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
+            return q.saturated(node, tensor._replace(entry=q.add("relu", [tensor.entry], {}, node.name)))
+        tensor = q.requantize(node, 0, 16)
         bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
         if bounds[0] >= bounds[1]:
             bounds[1] = bounds[0] + 1

@@ -50,8 +50,11 @@ class _Weighted(Operator):
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
-        # A channel that is zero throughout can have any scale; one unlike the others would cost them bits of their multipliers.
-        threshold = np.where(threshold > 0, threshold, threshold.max())
+        varies = weight.reshape(len(weight), -1).any(axis=1)
+        if threshold.ndim and varies.any():
+            # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
+            # multipliers that follow, which have the coarsest channel to fit.
+            threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         codes, sums = np.empty(weight.shape, np.int8), np.empty(len(weight), np.int64)
         for rows in _chunks(weight):

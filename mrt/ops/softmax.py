@@ -63,12 +63,8 @@ class Softmax(Operator):
 
 @register("SoftmaxActivation")
 class SoftmaxActivation(Operator):
-    """The old name; mode `instance` runs over all but the batch."""
+    """The old name: over axis 1 in mode `channel`, else over the last axis (whatever MXNet's documentation says)."""
 
     def rewrite(self, node, inputs, r):
-        shape = r.shape(node.inputs[0])
-        if node.str("mode", "instance") == "channel" or len(shape) == 2:
-            return Node("softmax", node.name, inputs, {"axis": 1})
-        flat = r.add("Flatten", inputs, {}, node.name)
-        result = r.add("softmax", [flat], {"axis": 1}, node.name)
-        return Node("Reshape", node.name, [result], {"shape": str((-1,) + tuple(shape[1:]))})
+        axis = 1 if node.str("mode", "instance") == "channel" else len(r.shape(node.inputs[0])) - 1
+        return Node("softmax", node.name, inputs, {"axis": axis})

@@ -239,9 +239,11 @@ class Pad(Operator):
         value = node.float("constant_value", 0.0)
         if value == 0:
             return q.follow(node, q.tensor(node, 0))
-        tensor = q.uniform(node, 0)
-        code = int(np.clip(np.rint(value * tensor.scale), *(np.array([-1, 1]) * code_range(tensor.precision))))
-        return q.result(node, [tensor.entry], tensor.scale, tensor.precision, attrs={**node.attrs, "constant_value": code})
+        entry, scale, precision = q.uniform(node, 0)
+        if abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
+            precision, scale = 16, arithmetic.scale_for(max(q.thresholds[q.source(node, 0).name], abs(value)), 16)
+            entry = q.at_scale(node, 0, precision, scale)
+        return q.result(node, [entry], scale, precision, attrs={**node.attrs, "constant_value": round(value * scale)})
 
     def export(self, node, inputs, c):
         value, widths = int(node.float("constant_value", 0.0)), node.tuple("pad_width")
@@ -268,16 +270,25 @@ class Concat(Operator):
 
     def quantize(self, node, q):
         limit = self.wanted(node, q.wanted[node], q)[0]
-        sources = [q.source(node, i) for i in range(len(node.inputs))]
+        count = len(node.inputs)
         if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
-            tensors = [q.requantize(node, i, 16) for i in range(len(sources))]
-            sizes = [q.shapes[source][0][1] for source in sources]
-            scale = np.concatenate([np.full(size, t.scale) for t, size in zip(tensors, sizes)])
-            return q.result(node, [t.entry for t in tensors], scale, max(t.precision for t in tensors))
-        threshold = max(q.thresholds[source.name] for source in sources)
+            tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.requantize(node, i, 16) for i in range(count)]
+            sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
+            entries, scales, precisions = zip(*tensors)
+            return q.result(node, entries, np.repeat(scales, sizes), max(precisions))
+        threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
         scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
-        entries = [q.at_scale(node, i, precision, scale) for i in range(len(sources))]
+        entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
+                   else q.at_scale(node, i, precision, scale) for i in range(count)]
         return q.result(node, entries, scale, precision)
+
+    @staticmethod
+    def _constant(node, q, i, precision, scale=None):
+        """(entry, scale, precision) of a parameter."""
+        values = q.param(node, i)
+        scale = scale or arithmetic.scale_for(np.abs(values).max(), precision)
+        entry = q.constant(arithmetic.quantize(values, scale, precision), precision, node.inputs[i].node.name)
+        return entry, scale, precision
 
     def export(self, node, inputs, c):
         return c.emit(node, "concatenate", inputs, {"axis": node.int("dim", 1)})
