@@ -21,6 +21,7 @@ __all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantiz
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
+TWO_PART_LIMIT = 127 * 128 + 63  # what a high part of 8 bits and a low part of 7 can hold
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
@@ -121,6 +122,8 @@ class Quantizer:
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
         the real 0. Every channel may have its own scale, which the layer takes into its weights.
 
+        More than 8 bits, where asked for, are up to the layer to take in two parts.
+
         A tensor that is never negative would use only half of the codes; it is shifted down by half its range, so that all of
         them count (Jacob et al., 2018, section 2.1, with the zero point at the lower end).
         """
@@ -130,9 +133,9 @@ class Quantizer:
         key, half = (source, "operand", limit), code_range(precision)
         if key not in self._requantized:
             tensor = self._equalized(source, limit)
-            if tensor.precision > precision:
+            if self.nonnegative[source] and tensor.precision > precision:
                 shifted = self.add("broadcast_sub", [tensor.entry, self.scalar(half)], {}, source.name)
-                tensor = tensor._replace(entry=self._clip(shifted, precision, source.name), precision=precision), -half
+                tensor = tensor._replace(entry=self.clip(shifted, precision, source.name), precision=precision), -half
             else:
                 tensor = tensor, 0
             self._requantized[key] = tensor
@@ -168,7 +171,7 @@ class Quantizer:
         """Largest integer to want of input i of a layer: twice the range where all codes are used."""
         source = self.source(node, i)
         requested = self.options.precisions.get(source.name, {}).get(node.name)
-        limit = code_range(requested or self.input_precision(node))
+        limit = min(code_range(requested or self.input_precision(node)), TWO_PART_LIMIT)
         return 2 * limit if self.options.full_range and self.nonnegative[source] and not requested else limit
 
     def source(self, node, i):
@@ -323,20 +326,22 @@ class Quantizer:
     def _emit(self, entry, plan, source):
         name = source.name
         if plan.pre_shift:
-            entry = self._shift(entry, plan.pre_shift, plan.narrow, name)
+            entry = self.shift(entry, plan.pre_shift, plan.narrow, name)
         elif plan.narrow:
-            entry = self._clip(entry, plan.narrow, name)
+            entry = self.clip(entry, plan.narrow, name)
         if np.ndim(plan.multiplier) or plan.multiplier != 1:
             entry = self.add("broadcast_mul", [entry, self._multiplier(plan.multiplier, source)], {}, name)
         if plan.shift:
-            return self._shift(entry, plan.shift, plan.precision, name)
-        return self._clip(entry, plan.precision, name)
+            return self.shift(entry, plan.shift, plan.precision, name)
+        return self.clip(entry, plan.precision, name)
 
-    def _shift(self, entry, bits, precision, hint):
+    def shift(self, entry, bits, precision, hint):
+        """Entry shifted right, halves up, and clipped."""
         name = self._names.fresh("quantize", f"{hint}_right_shift")
         return Entry(Node("Custom", name, [entry], {"op_type": "cvm_right_shift", "shift_bit": bits, "precision": precision}), 0)
 
-    def _clip(self, entry, precision, hint):
+    def clip(self, entry, precision, hint):
+        """Entry clipped to a precision."""
         name = self._names.fresh("quantize", f"{hint}_clip")
         return Entry(Node("Custom", name, [entry], {"op_type": "cvm_clip", "precision": precision}), 0)
 
@@ -376,7 +381,7 @@ class Quantizer:
         result = Entry(Node(node.op, node.name, inputs, node.attrs), 0)
         scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
         codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
-        return Tensor(self._clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
+        return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
 def quantize_graph(graph, thresholds, channels, options):
