@@ -19,6 +19,7 @@ __all__ = ["MAX_BITS", "Rescale", "apply_rescale", "bits", "code_range", "count_
 MAX_BITS = 32  # width of every integer of the runtime
 MULTIPLIER_BITS = 12  # at least so many bits for a multiplier: its relative error is below 2^-11
 MAX_SHIFT = 32
+WIDE_MARGIN = 2.0  # where 15 bits or more hold a tensor, data not seen in calibration may exceed its threshold twofold
 
 
 def code_range(precision):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mrt import arithmetic
-from mrt.arithmetic import code_range
+from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
@@ -24,6 +24,7 @@ RESTORED_BITS = 16
 TWO_PART_LIMIT = 127 * 128 + 63  # what a high part of 8 bits and a low part of 7 can hold
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
+WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
@@ -111,12 +112,17 @@ class Quantizer:
         """Input i with one scale for all channels, as fine as its consumers want it."""
         source = self.source(node, i)
         tensor = self.tensors[source]
-        return tensor if tensor.is_uniform else self._rescaled(source, self.wanted[source])
+        return tensor if tensor.is_uniform else self._rescaled(source, self.wanted[source], WIDE_MARGIN)
 
     def requantize(self, node, i, precision):
         """Input i with one scale, in at most `precision` bits."""
         source = self.source(node, i)
-        return self._rescaled(source, code_range(self._requested(source, node.name, precision)))
+        return self._rescaled(source, code_range(self._requested(source, node.name, precision)), WIDE_MARGIN)
+
+    def wide_scale(self, node, precision=16):
+        """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
+        largest = max(self.thresholds[self.source(node, i).name] for i in (0, 1))
+        return arithmetic.scale_for(WIDE_MARGIN * largest, precision)
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
@@ -154,8 +160,8 @@ class Quantizer:
         key = source, precision, float(scale)
         if key not in self._requantized:
             factor = scale / tensor.scale
-            plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(source, tensor, self.thresholds[source.name]),
-                                            precision)
+            bound = self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name])
+            plan = arithmetic.plan_rescale(factor, tensor.precision, bound, precision)
             self._requantized[key] = self._emit(tensor.entry, plan, source)
         return self._requantized[key]
 
@@ -268,13 +274,16 @@ class Quantizer:
 
     # --- rescaling
 
-    def _rescaled(self, source, limit):
-        """The tensor of a node of the float graph with one scale and no wider than `limit`; made once per limit."""
-        key = source, limit
+    def _rescaled(self, source, limit, margin=1.0):
+        """The tensor of a node of the float graph with one scale and no wider than `limit`; made once per limit. `margin`: how
+        far beyond its threshold it may go without saturating, where there are bits enough."""
+        margin = margin if limit >= WIDE else 1.0
+        key = source, limit, margin
         if key not in self._requantized:
             tensor = self.tensors[source]
             fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
-            self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit)
+            self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit,
+                                                                       margin * self.thresholds[source.name])
         return self._requantized[key]
 
     def _equalized(self, source, limit):

@@ -2,7 +2,7 @@
 import numpy as np
 
 from mrt import arithmetic
-from mrt.arithmetic import MAX_BITS, code_range
+from mrt.arithmetic import MAX_BITS, WIDE_MARGIN, code_range
 from mrt.graph import Node
 from mrt.ops.base import Operator, Unchanged, register, with_scale
 
@@ -85,7 +85,7 @@ class _Pair(Operator):
 
     def of_tensors(self, node, q):
         precision = _width(node, q)
-        scale = arithmetic.scale_for(max(q.thresholds[q.source(node, i).name] for i in (0, 1)), precision)
+        scale = q.wide_scale(node, precision)
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))
 
@@ -95,7 +95,7 @@ class _Pair(Operator):
         if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
-            scale = arithmetic.scale_for(max(q.thresholds[source.name], np.abs(values).max()), 16)
+            scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
         precision = arithmetic.bits(codes)
