@@ -36,9 +36,9 @@ class AddN(Operator):
 
 def _constant_divisor(node, graph):
     if not graph.is_param(node.inputs[1].node):
-        return "division by a computed tensor is not supported; multiply by a reciprocal that is a parameter"
+        return "it divides by a computed tensor; divide by a parameter, or split the network before it (Model.split)"
     if not graph.params[node.inputs[1].node.name].all():
-        return "the divisor holds zeros"
+        return "its divisor holds zeros; correct the parameter"
     return None
 
 

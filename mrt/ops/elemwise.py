@@ -20,11 +20,6 @@ class Relu(Unchanged):
 class Activation(Table):
     """relu, sigmoid, tanh and softsign have operators of their own; softrelu is a table."""
 
-    def reject(self, node, graph, shapes):
-        kind = node.str("act_type")
-        known = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
-        return None if kind in known else f"act_type={kind}; supported are {', '.join(known)}"
-
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type")
         return node.with_inputs(inputs) if kind == "softrelu" else Node(kind, node.name, inputs)
@@ -37,9 +32,9 @@ class LeakyReLU(Table):
     def reject(self, node, graph, shapes):
         kind = node.str("act_type", "leaky")
         if kind not in ("leaky", "prelu", "elu", "selu", "gelu"):
-            return f"act_type={kind}; supported are leaky, prelu, elu, selu, gelu"
+            return f"act_type={kind}; use one of leaky, prelu, elu, selu, gelu"
         if kind == "prelu" and not graph.is_param(node.inputs[1].node):
-            return "its slope must be a parameter"
+            return "its slope is a computed tensor; make it a parameter"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -66,7 +61,7 @@ class Identity(Operator):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
         if node.op == "Cast" and not node.str("dtype").startswith("float"):
-            return f"dtype={node.str('dtype')} would round or clip; only casts between float types are supported"
+            return f"dtype={node.str('dtype')} would round or clip; cast to a float type"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -108,11 +103,11 @@ class Scalar(Operator):
 
     def reject(self, node, graph, shapes):
         if node.op == "_rdiv_scalar":
-            return "division by a tensor is not supported; restructure the network"
+            return "it divides by a computed tensor; split the network before it (Model.split)"
         if node.op == "_power_scalar" and node.float("scalar") != 2:
-            return f"the exponent is {node.str('scalar')}; only squares are supported"
+            return f"the exponent is {node.str('scalar')}; write powers other than 2 as products"
         if node.op == "_div_scalar" and node.float("scalar") == 0:
-            return "division by zero"
+            return "it divides by zero; remove the node"
         return None
 
     def rewrite(self, node, inputs, r):

@@ -53,7 +53,7 @@ class Table(Operator):
     def quantize(self, node, q):
         function, _, flat = _FUNCTIONS[node.str("act_type", node.op)]
         threshold = q.thresholds[q.source(node, 0).name]
-        threshold = min(threshold, flat) if flat else threshold
+        threshold = min(threshold or 1.0, flat or np.inf)
         limit = code_range(INDEX_BITS)
         scale = arithmetic.scale_for(threshold, INDEX_BITS)
         codes = q.at_scale(node, 0, INDEX_BITS, scale)
