@@ -44,7 +44,9 @@ def _constant_divisor(node, graph):
 
 @register("broadcast_div")
 class Divide(Unchanged):
-    """Division by a parameter: a product with its reciprocal. (The runtime's own division of integers is for softmax.)"""
+    """Division by a parameter: a product with its reciprocal."""
+
+    # the runtime's division of integers is for softmax
 
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph)
@@ -151,7 +153,7 @@ class Maximum(_Pair):
 
 @register("broadcast_greater")
 class Greater(_Pair):
-    """1 where a > b, else 0, at scale 1."""
+    """1 where a > b, else 0."""
 
     @staticmethod
     def precision(a, b):

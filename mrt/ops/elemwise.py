@@ -55,7 +55,7 @@ class LeakyReLU(Table):
 
 @register("Dropout", "_copy", "BlockGrad", "Cast")
 class Identity(Operator):
-    """Does nothing at inference, or changes only the type of numbers."""
+    """Nothing at inference; Cast between float types only."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
@@ -78,7 +78,7 @@ class Sign(Unchanged):
 
 @register("_mul_scalar")
 class Scale(Operator):
-    """A positive factor only changes the scale; -1 is the operator negative."""
+    """x times a number: a positive one only changes the scale; -1 is the operator negative."""
 
     def rewrite(self, node, inputs, r):
         factor = node.float("scalar")
@@ -97,13 +97,11 @@ class Scale(Operator):
 
 
 @register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
-          "_greater_scalar", "_rdiv_scalar", "_power_scalar", "square")
+          "_greater_scalar", "_power_scalar", "square")
 class Scalar(Operator):
-    """Operators with a number: the number becomes a factor or a constant."""
+    """A number as the other operand: it becomes a factor or a constant. Powers are squares only."""
 
     def reject(self, node, graph, shapes):
-        if node.op == "_rdiv_scalar":
-            return "it divides by a computed tensor; split the network before it (Model.split)"
         if node.op == "_power_scalar" and node.float("scalar") != 2:
             return f"the exponent is {node.str('scalar')}; write powers other than 2 as products"
         if node.op == "_div_scalar" and node.float("scalar") == 0:
@@ -135,7 +133,7 @@ class Scalar(Operator):
 
 @register("clip")
 class Clip(Operator):
-    """A lower bound of 0 is a relu, and the upper bound the end of the integers the consumers want: nothing is left to clip."""
+    """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want."""
 
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0

@@ -106,7 +106,7 @@ class _Weighted(Operator):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """Two-dimensional, NCHW."""
+    """Two-dimensional, NCHW; any stride, padding, dilation and groups; with or without bias."""
 
     def reject(self, node, graph, shapes):
         if len(node.tuple("kernel")) != 2 or node.str("layout", "NCHW") not in ("NCHW", "None"):
@@ -139,7 +139,7 @@ class Convolution(_Weighted):
 
 @register("FullyConnected")
 class FullyConnected(_Weighted):
-    """Core form: input of rank 2. Other ranks are flattened, or reshaped and back."""
+    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
@@ -159,7 +159,7 @@ class FullyConnected(_Weighted):
 
 @register("Pooling", "_contrib_AdaptiveAvgPooling2D")
 class Pooling(Operator):
-    """Maximum over windows is core. Averages become sums, over all positions or by a convolution with constant weights."""
+    """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
@@ -221,8 +221,8 @@ def _last_window_outside(node, shapes):
 
 @register("BatchNorm")
 class BatchNorm(Operator):
-    """After a convolution or dense layer it is folded into that (passes.fold_batch_norm); elsewhere it becomes a factor, which
-    the integers take as another scale of each channel, and an offset."""
+    """Folded into the convolution or dense layer before it (passes.fold_batch_norm); elsewhere a factor, which the integers
+    take as another scale of each channel, and an offset."""
 
     def reject(self, node, graph, shapes):
         shape = shapes[node.inputs[0].node][node.inputs[0].index]

@@ -12,7 +12,7 @@ MAX_TERMS = 2 ** 14 - 1
 
 @register("softmax")
 class Softmax(Operator):
-    """exp(x - max) / sum: inputs further than `softmax_lambd` below the largest count as that far below.
+    """exp(x - max) / sum; inputs further than `softmax_lambd` below the largest count as that far below.
 
     With n terms, numerator and sum stay below 2^31: 16 bits of table, 15 of output, and the sum takes count_bits(n) more.
     """

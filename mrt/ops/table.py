@@ -42,7 +42,7 @@ _FUNCTIONS = {
 
 @register("sigmoid", "tanh", "softsign", "exp", "hard_sigmoid", "erf", "floor", "ceil", "round", "rint", "fix")
 class Table(Operator):
-    """y = f(x)."""
+    """Functions of one variable, by table: 12 bits of index, 16 of value."""
 
     def nonnegative(self, node, inputs):
         return _FUNCTIONS[node.str("act_type", node.op)][1]

@@ -24,7 +24,7 @@ class Flatten(_Move):
 
 @register("Reshape")
 class Reshape(_Move):
-    """Exported with the shape it has after inference, so that the special codes 0, -1, .. -4 need no counterpart."""
+    """Another shape, with all codes 0, -1, .. -4; exported with the shape it has after inference."""
 
     def reject(self, node, graph, shapes):
         return "reverse=True; write the shape out" if node.bool("reverse") else None
@@ -92,7 +92,7 @@ class Squeeze(ExpandDims):
 
 @register("slice")
 class Slice(_Move):
-    """Ranges with steps along the leading axes; core."""
+    """Ranges with steps, negative ones too."""
 
     def export(self, node, inputs, c):
         shape = c.shape(node.inputs[0].node)
@@ -203,7 +203,7 @@ class Repeat(_Move):
 
 @register("UpSampling")
 class UpSampling(Operator):
-    """Nearest neighbour."""
+    """Nearest neighbour, by a whole factor."""
 
     def reject(self, node, graph, shapes):
         kind = node.str("sample_type")
