@@ -78,7 +78,7 @@ def main(argv=None):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="the symbol file, or the common beginning of both file names")
     parser.add_argument("params", nargs="?", help="the params file")
-    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, where the symbol does not declare it")
+    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
     args = parser.parse_args(argv)

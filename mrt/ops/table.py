@@ -20,7 +20,8 @@ def _elu(x, alpha):
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-# MXNet's operator, or its act_type -> (function of real values and the node, can it be negative for any input?, |x| beyond which it is constant)
+# MXNet's operator, or its act_type -> (function of real values and the node, is it never negative?, |x| beyond which it is
+# constant)
 _FUNCTIONS = {
     "sigmoid": (lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
     "tanh": (lambda x, node: np.tanh(x), False, 6.0),
