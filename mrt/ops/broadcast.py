@@ -36,15 +36,17 @@ class AddN(Operator):
 
 def _constant_divisor(node, graph):
     if not graph.is_param(node.inputs[1].node):
-        return "division by a computed tensor is not supported; multiply by a reciprocal that is a parameter"
+        return "it divides by a computed tensor; divide by a parameter, or split the network before it (Model.split)"
     if not graph.params[node.inputs[1].node.name].all():
-        return "the divisor holds zeros"
+        return "its divisor holds zeros; correct the parameter"
     return None
 
 
 @register("broadcast_div")
 class Divide(Unchanged):
-    """Division by a parameter: a product with its reciprocal. (The runtime's own division of integers is for softmax.)"""
+    """Division by a parameter: a product with its reciprocal."""
+
+    # the runtime's division of integers is for softmax
 
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph)
@@ -151,7 +153,7 @@ class Maximum(_Pair):
 
 @register("broadcast_greater")
 class Greater(_Pair):
-    """1 where a > b, else 0, at scale 1."""
+    """1 where a > b, else 0."""
 
     @staticmethod
     def precision(a, b):

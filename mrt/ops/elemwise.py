@@ -20,11 +20,6 @@ class Relu(Unchanged):
 class Activation(Table):
     """relu, sigmoid, tanh and softsign have operators of their own; softrelu is a table."""
 
-    def reject(self, node, graph, shapes):
-        kind = node.str("act_type")
-        known = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
-        return None if kind in known else f"act_type={kind}; supported are {', '.join(known)}"
-
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type")
         return node.with_inputs(inputs) if kind == "softrelu" else Node(kind, node.name, inputs)
@@ -37,9 +32,9 @@ class LeakyReLU(Table):
     def reject(self, node, graph, shapes):
         kind = node.str("act_type", "leaky")
         if kind not in ("leaky", "prelu", "elu", "selu", "gelu"):
-            return f"act_type={kind}; supported are leaky, prelu, elu, selu, gelu"
+            return f"act_type={kind}; use one of leaky, prelu, elu, selu, gelu"
         if kind == "prelu" and not graph.is_param(node.inputs[1].node):
-            return "its slope must be a parameter"
+            return "its slope is a computed tensor; make it a parameter"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -60,13 +55,13 @@ class LeakyReLU(Table):
 
 @register("Dropout", "_copy", "BlockGrad", "Cast")
 class Identity(Operator):
-    """Does nothing at inference, or changes only the type of numbers."""
+    """Nothing at inference; Cast between float types only."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
         if node.op == "Cast" and not node.str("dtype").startswith("float"):
-            return f"dtype={node.str('dtype')} would round or clip; only casts between float types are supported"
+            return f"dtype={node.str('dtype')} would round or clip; cast to a float type"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -83,7 +78,7 @@ class Sign(Unchanged):
 
 @register("_mul_scalar")
 class Scale(Operator):
-    """A positive factor only changes the scale; -1 is the operator negative."""
+    """x times a number: a positive one only changes the scale; -1 is the operator negative."""
 
     def rewrite(self, node, inputs, r):
         factor = node.float("scalar")
@@ -102,17 +97,15 @@ class Scale(Operator):
 
 
 @register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
-          "_greater_scalar", "_rdiv_scalar", "_power_scalar", "square")
+          "_greater_scalar", "_power_scalar", "square")
 class Scalar(Operator):
-    """Operators with a number: the number becomes a factor or a constant."""
+    """A number as the other operand: it becomes a factor or a constant. Powers are squares only."""
 
     def reject(self, node, graph, shapes):
-        if node.op == "_rdiv_scalar":
-            return "division by a tensor is not supported; restructure the network"
         if node.op == "_power_scalar" and node.float("scalar") != 2:
-            return f"the exponent is {node.str('scalar')}; only squares are supported"
+            return f"the exponent is {node.str('scalar')}; write powers other than 2 as products"
         if node.op == "_div_scalar" and node.float("scalar") == 0:
-            return "division by zero"
+            return "it divides by zero; remove the node"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -140,7 +133,7 @@ class Scalar(Operator):
 
 @register("clip")
 class Clip(Operator):
-    """A lower bound of 0 is a relu, and the upper bound the end of the integers the consumers want: nothing is left to clip."""
+    """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want."""
 
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0

@@ -21,7 +21,7 @@ class _Weighted(Operator):
 
     def reject(self, node, graph, shapes):
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
-            return "its weight and bias must be parameters, found computed tensors"
+            return "its weight or bias is a computed tensor; make both parameters"
         weight = graph.params[node.inputs[1].node.name]
         products, bias = int(np.prod(weight.shape[1:])), len(node.inputs) > 2
         limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
@@ -165,12 +165,12 @@ def _largest(weight, finer):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """Two-dimensional, NCHW."""
+    """Two-dimensional, NCHW; any stride, padding, dilation and groups; with or without bias."""
 
     def reject(self, node, graph, shapes):
         if len(node.tuple("kernel")) != 2 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; only two-dimensional NCHW convolution "
-                    "is supported")
+            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; use two-dimensional "
+                    "NCHW convolution")
         return super().reject(node, graph, shapes)
 
     def of_inputs(self, node, vector, weight):
@@ -199,7 +199,7 @@ class Convolution(_Weighted):
 
 @register("FullyConnected")
 class FullyConnected(_Weighted):
-    """Core form: input of rank 2. Other ranks are flattened, or reshaped and back."""
+    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
@@ -219,25 +219,23 @@ class FullyConnected(_Weighted):
 
 @register("Pooling", "_contrib_AdaptiveAvgPooling2D")
 class Pooling(Operator):
-    """Maximum over windows is core. Averages become sums, over all positions or by a convolution with constant weights."""
+    """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return "only two-dimensional NCHW pooling is supported"
+            return "it is not two-dimensional in layout NCHW; reshape or transpose before it"
         if node.op == "_contrib_AdaptiveAvgPooling2D":
-            return None if shapes[node][0][2:] == (1, 1) else "only adaptive pooling to 1x1 is supported"
+            return None if shapes[node][0][2:] == (1, 1) else "its output is not 1x1; use Pooling with a kernel"
         kind = node.str("pool_type", "max")
         if kind not in ("max", "avg", "sum"):
-            return f"pool_type={kind}; supported are max, avg and sum"
+            return f"pool_type={kind}; use max, avg or sum"
         if node.bool("global_pool"):
             return None
         full = node.str("pooling_convention", "valid") == "full"
-        if node.str("pooling_convention", "valid") not in ("valid", "full"):
-            return f"pooling_convention={node.str('pooling_convention')}; supported are valid and full"
         if kind == "max":
             return _last_window_outside(node, shapes) if full else None
         if any(node.tuple("pad")) and kind == "avg" and not node.bool("count_include_pad", True):
-            return "averages that leave out the padding (count_include_pad=False) are not supported; pad with 0 and include it"
+            return "it leaves the padding out of averages (count_include_pad=False); use count_include_pad=True, or no padding"
         if full and _last_window_cut(node, shapes):
             return "its last windows reach beyond the input (pooling_convention=full); use pooling_convention=valid"
         return None
@@ -283,15 +281,15 @@ def _last_window_outside(node, shapes):
 
 @register("BatchNorm")
 class BatchNorm(Operator):
-    """After a convolution or dense layer it is folded into that (passes.fold_batch_norm); elsewhere it becomes a factor, which
-    the integers take as another scale of each channel, and an offset."""
+    """Folded into the convolution or dense layer before it (passes.fold_batch_norm); elsewhere a factor, which the integers
+    take as another scale of each channel, and an offset."""
 
     def reject(self, node, graph, shapes):
         shape = shapes[node.inputs[0].node][node.inputs[0].index]
         if node.int("axis", 1) % len(shape) != 1:
-            return f"axis={node.int('axis', 1)} on an input of shape {shape}; only axis 1 is supported"
+            return f"axis={node.int('axis', 1)} on an input of shape {shape}; normalize axis 1, transposing before it"
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
-            return "gamma, beta and the running statistics must be parameters"
+            return "gamma, beta or a running statistic is a computed tensor; make them parameters"
         return None
 
     def rewrite(self, node, inputs, r):

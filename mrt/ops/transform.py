@@ -24,10 +24,10 @@ class Flatten(_Move):
 
 @register("Reshape")
 class Reshape(_Move):
-    """Exported with the shape it has after inference, so that the special codes 0, -1, .. -4 need no counterpart."""
+    """Another shape, with all codes 0, -1, .. -4; exported with the shape it has after inference."""
 
     def reject(self, node, graph, shapes):
-        return "reverse=True is not supported; write the shape out" if node.bool("reverse") else None
+        return "reverse=True; write the shape out" if node.bool("reverse") else None
 
     def rewrite(self, node, inputs, r):
         shape = node.tuple("shape")
@@ -45,7 +45,7 @@ class ReshapeLike(Operator):
 
     def reject(self, node, graph, shapes):
         plain = all(node.str(key, "None") in ("None", "0") for key in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end"))
-        return None if plain else "only whole shapes are supported, without begin and end"
+        return None if plain else "it copies a part of the shape (begin, end); copy the whole, or use Reshape"
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[1])
@@ -92,7 +92,7 @@ class Squeeze(ExpandDims):
 
 @register("slice")
 class Slice(_Move):
-    """Ranges with steps along the leading axes; core."""
+    """Ranges with steps, negative ones too."""
 
     def export(self, node, inputs, c):
         shape = c.shape(node.inputs[0].node)
@@ -161,9 +161,6 @@ class SliceLike(Operator):
 class Crop(Operator):
     """A part of height and width, given by size or by a second input."""
 
-    def reject(self, node, graph, shapes):
-        return None if len(shapes[node][0]) == 4 else "only NCHW input is supported"
-
     def rewrite(self, node, inputs, r):
         shape, out = r.shape(node.inputs[0]), r.shape(Entry(node, 0))
         y, x = (node.tuple("offset") or (0, 0))
@@ -206,12 +203,12 @@ class Repeat(_Move):
 
 @register("UpSampling")
 class UpSampling(Operator):
-    """Nearest neighbour."""
+    """Nearest neighbour, by a whole factor."""
 
     def reject(self, node, graph, shapes):
         kind = node.str("sample_type")
         if kind != "nearest" or len(node.inputs) > 1:
-            return f"sample_type={kind} with {len(node.inputs)} inputs; only nearest with one input is supported"
+            return f"sample_type={kind} with {len(node.inputs)} inputs; use nearest with one input"
         return None
 
     def export(self, node, inputs, c):
@@ -224,10 +221,8 @@ class Pad(Operator):
 
     def reject(self, node, graph, shapes):
         if node.str("mode") != "constant":
-            return f"mode={node.str('mode')}; only constant is supported"
-        if any(node.tuple("pad_width")[:4]):
-            return "only height and width can be padded"
-        return None
+            return f"mode={node.str('mode')}; use constant"
+        return None if len(shapes[node][0]) == 4 else "its input does not have rank 4 (NCHW); reshape before it"
 
     def rewrite(self, node, inputs, r):
         return Node("Pad", node.name, inputs, node.attrs)
@@ -299,7 +294,7 @@ class Embedding(Operator):
     """Rows of a table by number."""
 
     def reject(self, node, graph, shapes):
-        return None if graph.is_param(node.inputs[1].node) else "the table must be a parameter"
+        return None if graph.is_param(node.inputs[1].node) else "its table is a computed tensor; make it a parameter"
 
     def nonnegative(self, node, inputs):
         return False

@@ -1,11 +1,12 @@
 """How far an integer network may be from its float original: a bound for every element, derived from the thresholds and scales.
 
-A bound travels through the prepared float graph beside the values. Every operator turns the bounds of its inputs into that of its
-output (a sum adds them, a convolution weighs them with |w|, ...) and adds what it rounds itself:
+A bound travels through the prepared float graph beside the values. Every operator turns the bounds of its inputs into that
+of its output (a sum adds them, a convolution weighs them with |w|, ...) and adds what it rounds itself:
 
-- A tensor brought to p bits has steps of threshold / (2^(p-1) - 1). Rounding costs half a step, the multiplier, of 12 bits at
-  least, 2^-11 of the value, and a shift in front of it half a step of what it shifts to.
-- A weight has a step of its own, half of which counts once per product, times the largest input; a bias has half a step of the sum.
+- A tensor brought to p bits has steps of threshold / (2^(p-1) - 1). Rounding costs half a step, the multiplier, of 12 bits
+  at least, 2^-11 of the value, and a shift in front of it half a step of what it shifts to.
+- A weight has a step of its own, half of which counts once per product, times the largest input; a bias has half a step of
+  the sum.
 - A table's index has 12 bits, its values 16: f moves by what it does within the error of the index, and half a step is added.
 
 These are worst cases, all errors in one direction; real ones are several times smaller.
@@ -15,13 +16,12 @@ import numpy as np
 from mrt.arithmetic import bits, code_range, count_bits
 from mrt.graph import Entry, Graph, Node, invoke
 from mrt.mxnet_bridge import mx
-from mrt.ops.reduce import reduced_axes
 
 MOVES = {"Flatten", "Reshape", "transpose", "expand_dims", "squeeze", "slice", "tile", "repeat", "UpSampling"}
 LAYERS = {"Convolution", "FullyConnected"}
 # tables: functions with steps are exact away from them, the others are continuous
 STEPS = {"floor": 0.0, "ceil": 0.0, "fix": 0.0, "round": 0.5, "rint": 0.5}
-FLAT = 1e-4  # what tables lose by ending where their function is flat
+FLAT = 2e-5  # tables end where their function is flat; tanh(6) is 1.2e-5 short of 1
 
 
 def evaluate(graph, x):
@@ -68,7 +68,8 @@ class Bounds:
         """What multiplying costs: a shift to 20 bits before it, and the rounding of the multiplier. Where every channel (axis 1)
         has one of its own, the largest has 12 bits and the others are smaller."""
         scale = np.array(self.mrt.scales[source.name])
-        relative, width = np.minimum(2.0 ** -11 * scale / scale.min(), 1), bits(min(self._threshold(source) * scale.max(), 2 ** 40))
+        relative = np.minimum(2.0 ** -11 * scale / scale.min(), 1)
+        width = bits(min(self._threshold(source) * scale.max(), 2.0 ** 40))
         shifted = 2.0 ** max(width - 20, 0) / 2 / scale if width > 20 else 0 * scale
         if scale.ndim:
             shape = (1, -1) + (1,) * (self.values[source].ndim - 2)
@@ -116,7 +117,7 @@ class Bounds:
             return self.of[node.inputs[0].node]
         if op == "clip":  # its bounds are integers too
             return self._any(node, 0) + self._rounding(node.inputs[0].node, 16)
-        if op == "Pooling" or op == "max":
+        if op in ("Pooling", "max"):
             return _invoke(node, [self._any(node, 0)])
         if op == "Pad":
             fill = self._threshold(node.inputs[0].node) / code_range(8)
