@@ -158,7 +158,7 @@ class Run:
         """Find the threshold of every tensor on a few batches."""
         part = self.settings.calibration
         self.mrt = (self.base if self.split_wanted else self.model).get_mrt()
-        dataset = self._open("CALIBRATION", part.batch, train=True)
+        dataset = self.open_data("CALIBRATION", part.batch, train=True)
         following, samples = dataset.iter_func(), 0
         axis = batch_axis(self.settings.default.input_shape)
         context = self._contexts("CALIBRATION")[0]
@@ -183,6 +183,17 @@ class Run:
     def quantize(self):
         """Turn every tensor into integers."""
         part, mrt = self.settings.quantization, self.mrt
+        self._set_quantization()
+        self._take_quantized(mrt.quantize())
+        if part.dump:
+            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
+            self._save_top()
+            self._keep("QUANTIZATION")
+        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}"
+
+    def _set_quantization(self):
+        """Tell the quantizer what stands in the configuration."""
+        part, mrt = self.settings.quantization, self.mrt
         mrt.set_input_prec(part.input_precision)
         if part.output_precision is not None:
             mrt.set_output_prec(part.output_precision)
@@ -195,12 +206,15 @@ class Run:
         mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
-        self._take_quantized(mrt.quantize())
-        if part.dump:
-            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
-            self._save_top()
-            self._keep("QUANTIZATION")
-        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}"
+
+    def load_calibrated(self):
+        """Only get as far as `mrt`, calibrated and ready to quantize, from Start on."""
+        self._load_start()
+        if self.mrt is None:
+            for name in self.stages[config.STAGES.index(self.settings.default.start):self.stages.index("calibrate") + 1]:
+                if not self._why_skipped(name):
+                    getattr(self, name)()
+        self._set_quantization()
 
     def merge(self):
         """Join the integer half and its top, with the real-valued attributes of the top in units of the integers."""
@@ -241,7 +255,7 @@ class Run:
         return self.dump_folder
 
     def _sample_batch(self, shape):
-        dataset = self._open("COMPILATION", self.settings.compilation.batch)
+        dataset = self.open_data("COMPILATION", self.settings.compilation.batch)
         try:
             data, _ = dataset.iter_func()()
         except StopIteration:
@@ -255,7 +269,7 @@ class Run:
     def evaluate(self):
         """Accuracy of the float, the simulated and the compiled model on the same samples."""
         part, shape = self.settings.evaluation, self.settings.default.input_shape
-        dataset, axis = self._open("EVALUATION", part.batch), batch_axis(shape)
+        dataset, axis = self.open_data("EVALUATION", part.batch), batch_axis(shape)
         contexts = self._contexts("EVALUATION")
         share = part.batch // len(contexts)
         if part.batch % len(contexts):
@@ -298,7 +312,7 @@ class Run:
         files = checkpoint.store(self.settings, stage)
         self.report.setdefault("checkpoints", []).extend(files)
 
-    def _open(self, section, batch, train=False):
+    def open_data(self, section, batch, train=False):
         """The data set of a section: its training part with `train`, where it has one."""
         part = self.settings.section(section)
         cls = DS_REG[part.dataset]

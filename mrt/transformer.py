@@ -280,13 +280,16 @@ class MRT:
 
     # --- quantization
 
+    def options(self):
+        """The settings made so far, as `mrt.quantize` takes them."""
+        return Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd, **self.techniques)
+
     def quantize(self):
         """The integer Model (also `current_model`). Needs a threshold for every node; once per object."""
         self._not_quantized("quantize")
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
-        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd, **self.techniques)
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options)
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, self.options())
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}

@@ -1,0 +1,588 @@
+"""Where accuracy is lost: every tensor of the float network beside its integers, on a few batches.
+
+    python -m mrt.inspection CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
+
+runs the stages of `mrt.main2` up to calibration (or loads what they kept), quantizes, and computes both networks node by node.
+In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
+
+A node is judged by what its consumers take of it: the integers after rescaling and clipping. So a threshold that is too small
+shows at the node it belongs to. Where consumers take it in several ways, the worst counts.
+
+    snr_db       10 log10(sum of squares of the float values / sum of squares of the error)
+    drop_db      SNR of the best input, as the node takes it, less the node's own
+    added_noise  noise the node adds, as a share of its signal's power: 1/SNR - 1/(SNR of the best input), never below 0; the
+                 order of the table
+    saturated    share of the float values beyond the range of the integers by more than half a step
+    clip_noise   share of the error's power in those values
+    bits_used    bits that the largest integer needs, out of `precision`
+    margin_bits  32 less the bits proven to hold the node's result
+"""
+import argparse
+import dataclasses
+import html
+import json
+import math
+import os
+import sys
+
+import numpy as np
+
+from mrt import arithmetic, config, main2, simulate
+from mrt import sim_quant_helper as sim
+from mrt.arithmetic import code_range
+from mrt.errors import MRTError, StateError
+from mrt.graph import Graph, invoke
+from mrt.mxnet_bridge import mx
+from mrt.quantize import Quantizer, Tensor
+from mrt.utils import Progress, atomic_write, log_init, plain_error
+
+__all__ = ["Comparison", "Report", "inspect", "main"]
+
+BINS = 40
+PART_ELEMENTS = 1 << 20
+SATURATED, CLIPPING = 0.001, 0.5  # shares from which a threshold is called too small
+LOOSE = 4  # a threshold so many times the largest value is called too large
+OUTPUT = "(output)"
+LAYERS = ("Convolution", "FullyConnected")
+
+
+# ---- the numbers -----------------------------------------------------------------------------------------------------
+
+class Comparison:
+    """Accumulates the differences between float values and the real values of integers, over any number of batches."""
+
+    def __init__(self):
+        self.count = self.beyond = 0
+        self.signal = self.approximate = self.product = self.noise = self.clip_noise = 0.0
+        self.max_value = self.max_error = 0.0
+        self.low = self.high = None
+        self.histograms = np.zeros((2, BINS), np.int64)
+
+    def update(self, real, found, low=-np.inf, high=np.inf, step=0.0):
+        """`real`, `found`: arrays of one shape. The integers behind `found` reach from `low` to `high` in steps of `step`
+        (numbers, or arrays that broadcast)."""
+        real, found = np.asarray(real, np.float64), np.asarray(found, np.float64)
+        error = found - real
+        beyond = (real > high + step / 2) | (real < low - step / 2)
+        self.count += real.size
+        self.beyond += int(beyond.sum())
+        self.signal += float((real ** 2).sum())
+        self.approximate += float((found ** 2).sum())
+        self.product += float((real * found).sum())
+        self.noise += float((error ** 2).sum())
+        self.clip_noise += float((error[beyond] ** 2).sum())
+        self.max_value = max(self.max_value, float(np.abs(real).max(initial=0)))
+        self.max_error = max(self.max_error, float(np.abs(error).max(initial=0)))
+        self._count(real, found)
+
+    def _count(self, *arrays):
+        if self.low is None:  # later batches count at the ends what lies beyond
+            self.low = float(min(a.min(initial=0) for a in arrays))
+            self.high = float(max(a.max(initial=0) for a in arrays))
+        width = self.high - self.low or 1.0
+        for row, values in zip(self.histograms, arrays):
+            places = np.clip((values.ravel() - self.low) * (BINS / width), 0, BINS - 1).astype(np.int64)
+            row += np.bincount(places, minlength=BINS)
+
+    @property
+    def relative_noise(self):
+        """Power of the error over power of the signal; infinite for an error on a signal that is 0 throughout."""
+        if self.signal == 0:
+            return math.inf if self.noise else 0.0
+        return self.noise / self.signal
+
+    @property
+    def snr_db(self):
+        return _decibel(self.relative_noise)
+
+    @property
+    def cosine(self):
+        length = math.sqrt(self.signal * self.approximate)
+        return self.product / length if length else float(self.signal == self.approximate)
+
+    @property
+    def saturated(self):
+        return self.beyond / self.count if self.count else 0.0
+
+
+def _decibel(relative_noise):
+    """SNR of a relative noise: +-inf for none and for nothing but noise."""
+    return -10 * math.log10(relative_noise) if 0 < relative_noise < math.inf else -math.inf if relative_noise else math.inf
+
+
+# ---- what the consumers take -----------------------------------------------------------------------------------------
+
+class Recorder(Quantizer):
+    """Quantizes as ever and keeps what every consumer takes of its inputs: `taken[consumer, i]` = (source, Tensor, zero)."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.taken = {}
+
+    def _record(self, node, i, tensor, zero=0):
+        self.taken[node, i] = self.source(node, i), tensor, zero
+
+    def tensor(self, node, i):
+        tensor = super().tensor(node, i)
+        self._record(node, i, tensor)
+        return tensor
+
+    def uniform(self, node, i):
+        tensor = super().uniform(node, i)
+        self._record(node, i, tensor)
+        return tensor
+
+    def requantize(self, node, i, precision):
+        tensor = super().requantize(node, i, precision)
+        self._record(node, i, tensor)
+        return tensor
+
+    def operand(self, node, i):
+        tensor, zero = super().operand(node, i)
+        self._record(node, i, tensor, zero)
+        return tensor, zero
+
+    def at_scale(self, node, i, precision, scale):
+        entry = super().at_scale(node, i, precision, scale)
+        self._record(node, i, Tensor(entry, scale, precision))
+        return entry
+
+
+class Probe:
+    """One way in which consumers take a node: its integers and how they differ from the float values."""
+
+    def __init__(self, tensor, zero):
+        self.tensor, self.zero, self.consumers = tensor, zero, []
+        self.comparison, self.max_code = Comparison(), 0.0
+
+    def update(self, real, codes):
+        """One batch: float values and integers, arrays of one shape. Few samples at a time, so that copies stay small."""
+        scale = np.asarray(self.tensor.scale, np.float64)
+        scale = scale.reshape((1, -1) + (1,) * (codes.ndim - 2)) if scale.ndim else scale
+        limit = code_range(self.tensor.precision)
+        samples = max(1, PART_ELEMENTS * len(codes) // max(codes.size, 1))
+        for i in range(0, len(codes), samples):
+            part = codes[i:i + samples] - self.zero
+            self.max_code = max(self.max_code, float(np.abs(part).max(initial=0)))
+            self.comparison.update(real[i:i + samples], part / scale, (-limit - self.zero) / scale, (limit - self.zero) / scale,
+                                   1 / scale)
+
+    @property
+    def bits_used(self):
+        """Bits of the largest integer; one less where the integers were shifted because they are never negative."""
+        return arithmetic.bits(self.max_code) - bool(self.zero)
+
+
+def _probes(graph, quantizer, result):
+    """node -> list of Probe, in topological order; consumer and input -> Probe."""
+    probes = {node: [] for node in graph.topological() if not graph.is_param(node)}
+    by_entry, by_input = {}, {}
+
+    def add(source, tensor, zero, consumer):
+        key = source, tensor.entry, zero
+        if key not in by_entry:
+            by_entry[key] = Probe(tensor, zero)
+            probes[source].append(by_entry[key])
+        by_entry[key].consumers.append(consumer)
+        return by_entry[key]
+
+    for (consumer, i), (source, tensor, zero) in quantizer.taken.items():
+        if not graph.is_param(source):
+            by_input[consumer, i] = add(source, tensor, zero, consumer.name)
+    for entry, tensor in zip(graph.outputs, result.outputs):
+        add(entry.node, tensor, 0, OUTPUT)
+    for node, found in probes.items():
+        if not found:  # no consumer looks at its values
+            add(node, result.tensors[node.name], 0, "")
+    return probes, by_input
+
+
+def inspect(mrt, batches, progress=None):
+    """Compare both networks on `batches` (NDArrays of the network's input) and return a Report.
+
+    mrt: a calibrated MRT object with all settings made, not quantized; it is left as it is. Memory holds the tensors that are
+    live in either network, for one batch. `progress` is called with the number of samples of each batch.
+    """
+    if mrt.current_model.is_quantized():
+        raise StateError("inspection takes a calibrated MRT object before quantize, because it needs the float network")
+    if not mrt.th_dict:
+        raise StateError("inspection needs thresholds: call set_data and calibrate first, or set_th_dict")
+    graph = mrt.current_model.graph
+    shapes = graph.infer_shapes()
+    quantizer = Recorder(graph, shapes, mrt.th_dict, mrt.channels, mrt.options())
+    result = quantizer.run()
+    probes, by_input = _probes(graph, quantizer, result)
+    flat = [(node, probe) for node, found in probes.items() for probe in found]
+    integers = simulate.lower(Graph([probe.tensor.entry for _, probe in flat], quantizer.params))
+    targets = {}
+    for (node, probe), entry in zip(flat, integers.outputs):
+        targets.setdefault(entry.node, []).append((entry.index, node, probe))
+    data = result.tensors["data"]
+    ext = {"data": {"scale": data.scale, "target_bit": data.precision}}
+    counted, samples = 0, 0
+    for batch in batches:
+        codes = sim.load_real_data(batch.astype("float64"), "data", ext)
+        _compare(graph, integers, targets, {node: len(found) for node, found in probes.items()}, batch, codes)
+        counted, samples = counted + 1, samples + len(batch)
+        if progress:
+            progress(len(batch))
+    if not counted:
+        raise MRTError("inspection needs at least one batch of data, found none")
+    rows = [_row(place, node, probes, by_input, mrt.th_dict, result, shapes) for place, node in enumerate(probes)]
+    return Report(rows, counted, samples)
+
+
+def _compare(graph, integers, targets, pending, batch, codes):
+    """Run both graphs in step on one batch. A float value is kept until all its integers were there."""
+    floats, held = _values(graph, batch, "float32"), {}
+    for computed, results in _values(integers, codes, "float64"):
+        for index, node, probe in targets.get(computed, ()):
+            while node not in held:
+                following, values = next(floats)
+                if following in pending:
+                    held[following] = values[0].asnumpy()
+            probe.update(held[node], results[index].asnumpy())
+            pending[node] -= 1
+            if not pending[node]:
+                held[node] = None
+
+
+def _values(graph, data, dtype):
+    """(node, its results) for every node that is not a parameter, in topological order; results live to their last consumer."""
+    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
+    alive = {}
+    for node in graph.topological():
+        if graph.is_param(node):
+            continue
+        if node.is_variable:
+            results = [data.astype(dtype)]
+        else:
+            results = invoke(node, [mx.nd.array(graph.params[e.node.name], dtype=dtype) if graph.is_param(e.node)
+                                    else alive[e.node][e.index] for e in node.inputs])
+        if waiting[node]:
+            alive[node] = results
+        for entry in node.inputs:
+            waiting[entry.node] -= 1
+            if not waiting[entry.node]:
+                alive.pop(entry.node, None)
+        yield node, results
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Row:
+    """All that is said of one node; see the top of this module."""
+    place: int  # in topological order
+    name: str
+    op: str
+    shape: tuple  # of one sample
+    threshold: float
+    snr_db: float
+    drop_db: float
+    added_noise: float
+    cosine: float
+    max_error: float
+    max_value: float
+    saturated: float
+    clip_noise: float
+    precision: int
+    bits_used: int
+    margin_bits: int
+    consumers: tuple  # who take it in this, the worst, way
+    others: tuple  # (consumers, precision, SNR) of the other ways
+    advice: tuple
+    low: float  # ends of the histograms
+    high: float
+    histograms: tuple  # counts of float values and of integers' real values
+
+    def plain(self):
+        """For JSON, which has no infinities: those are null, with `exact` saying which."""
+        values = dataclasses.asdict(self)
+        values["exact"] = self.snr_db == math.inf
+        values["others"] = [{"consumers": list(c), "precision": p, "snr_db": s} for c, p, s in self.others]
+        return _finite(values)
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _row(place, node, probes, by_input, thresholds, result, shapes):
+    ordered = sorted(probes[node], key=lambda probe: -probe.comparison.relative_noise)
+    probe = ordered[0]
+    c = probe.comparison
+    inputs = [by_input[node, i].comparison.relative_noise for i in range(len(node.inputs)) if (node, i) in by_input]
+    before = min(inputs, default=0.0)
+    now, snr = c.relative_noise, c.snr_db
+    drop = 0.0 if now == before or node.is_variable else _decibel(before) - snr
+    row = Row(place, node.name, "input" if node.is_variable else node.kind, tuple(shapes[node][0][1:]), thresholds[node.name],
+              snr, drop, max(now - before, 0.0) if now < math.inf else math.inf, c.cosine, c.max_error, c.max_value,
+              c.saturated, c.clip_noise / c.noise if c.noise else 0.0, probe.tensor.precision, probe.bits_used,
+              arithmetic.MAX_BITS - result.precisions[node.name], tuple(probe.consumers),
+              tuple((tuple(p.consumers), p.tensor.precision, p.comparison.snr_db) for p in ordered[1:]), (), c.low, c.high,
+              tuple(row.tolist() for row in c.histograms))
+    return dataclasses.replace(row, advice=_advice(row))
+
+
+def _advice(row):
+    """What to try for one node, the likeliest first."""
+    said = []
+    if row.saturated >= SATURATED and row.clip_noise >= CLIPPING:
+        call = f"set_threshold({row.name!r}, {row.max_value:.4g})"
+        said.append(f"{row.saturated:.2%} of the values lie beyond the integers and make {row.clip_noise:.0%} of the error: "
+                    f"more calibration samples, or {call}")
+    elif row.max_value > 0 and row.threshold > LOOSE * row.max_value and row.snr_db < math.inf:
+        said.append(f"the threshold {row.threshold:.4g} is far above the largest value seen, {row.max_value:.4g}: "
+                    f"set_threshold({row.name!r}, {row.max_value:.4g}), or Calibrate_method = percentile or mse")
+    if row.op == "input" and row.snr_db < math.inf:
+        said.append(f"more bits for the input than {row.precision}: Input_precision, set_input_prec")
+    if OUTPUT in row.consumers and row.precision <= 8 and row.snr_db < math.inf:
+        said.append(f"more bits for the output than {row.precision}: Output_precision, set_output_prec")
+    if not said and row.snr_db < math.inf:
+        if row.op in LAYERS:
+            said.append(f"set_restore({row.name!r}) (Restore_name) shows what it costs in the end; weights of very "
+                        "different sizes or few calibration samples are the usual reasons")
+        else:
+            said.append(f"rounding to {row.precision} bits; Calibrate_method = mse or percentile may give a finer step, "
+                        f"set_restore({row.name!r}) shows what it costs in the end")
+    return tuple(said)
+
+
+class Report:
+    """`rows`: a Row per node in topological order; `worst`: the same, what hurts most first."""
+
+    def __init__(self, rows, batches, samples, title="network", notes=()):
+        self.rows, self.batches, self.samples, self.title, self.notes = rows, batches, samples, title, tuple(notes)
+        self.worst = sorted(rows, key=lambda row: (-row.added_noise, row.place))
+
+    def outputs(self):
+        """The rows of the network's outputs."""
+        return [row for row in self.rows if OUTPUT in row.consumers or any(OUTPUT in c for c, _, _ in row.others)]
+
+    def table(self, top=20):
+        """Text for a terminal: a line per node for the `top` worst, and what to try for the first of them."""
+        rows = self.worst[:top]
+        width = min(max([len(row.name) for row in rows] + [4]), 44)
+        lines = [f"{'node':<{width}} {'operator':<15} {'SNR dB':>7} {'drop':>6} {'added %':>8} {'cosine':>8} {'max err':>9} "
+                 f"{'max |x|':>9} {'sat. %':>7} {'bits':>6} {'margin':>6}"]
+        for row in rows:
+            name = row.name if len(row.name) <= width else "..." + row.name[3 - width:]
+            lines.append(f"{name:<{width}} {row.op[:15]:<15} {_db(row.snr_db):>7} {_db(row.drop_db):>6} "
+                         f"{100 * row.added_noise:8.3f} {row.cosine:8.5f} {row.max_error:9.4g} {row.max_value:9.4g} "
+                         f"{100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
+        if len(rows) < len(self.rows):
+            lines.append(f"({len(self.rows) - len(rows)} more nodes; --top, --json or --html shows them)")
+        lines.append("")
+        for row in self.culprits():
+            lines.append(f"{row.name} ({row.op}): {'; '.join(row.advice)}")
+        for row in self.outputs():
+            lines.append(f"output {row.name}: SNR {_db(row.snr_db)} dB on {self.samples} samples")
+        return "\n".join(lines)
+
+    def culprits(self, count=3):
+        """The few nodes worth looking at."""
+        return [row for row in self.worst[:count] if row.added_noise > 0]
+
+    def plain(self):
+        """All of it for JSON."""
+        return {"title": self.title, "batches": self.batches, "samples": self.samples, "notes": list(self.notes),
+                "worst": [row.name for row in self.worst], "nodes": [row.plain() for row in self.rows]}
+
+    def save_json(self, path):
+        atomic_write(path, json.dumps(self.plain(), indent=1, allow_nan=False) + "\n")
+
+    def save_html(self, path):
+        atomic_write(path, self.html())
+
+    def html(self):
+        """One page that needs no other file."""
+        culprits = "".join(f"<li><a href='#n{row.place}'>{_text(row.name)}</a> ({_text(row.op)}, {_db(row.snr_db)} dB): "
+                           f"{_text('; '.join(row.advice))}</li>" for row in self.culprits(5))
+        outputs = ", ".join(f"{_text(row.name)} {_db(row.snr_db)} dB" for row in self.outputs())
+        head = "".join(f"<th>{name}</th>" for name in ("node", "values", "SNR dB", "drop dB", "added noise", "cosine",
+                                                      "max error", "max |x|", "threshold", "saturated", "bits", "margin"))
+        return (f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'/><title>{_text(self.title)}: float and integer"
+                f"</title><meta name='viewport' content='width=device-width'/><style>{_STYLE}</style></head>\n<body>"
+                f"<h1>{_text(self.title)}: float and integer</h1>\n<p>{self.samples} samples in {self.batches} batches, "
+                f"{len(self.rows)} nodes. SNR of the outputs: {outputs}.</p>\n"
+                + "".join(f"<p>{_text(note)}</p>\n" for note in self.notes)
+                + f"<h2>What hurts most</h2>\n<ol>{culprits or '<li>nothing: the integers are exact</li>'}</ol>\n"
+                f"<h2>SNR along the network</h2>\n<p>From the input to the output; the tallest bars are the cleanest tensors. "
+                f"The nodes named above stand out.</p>\n{self._depth_chart()}\n<h2>All nodes, what hurts most first</h2>\n"
+                "<p>Pictures: how often each value occurs, roots of the counts: <span class='key float'>filled, float</span>, "
+                "<span class='key int'>line, integers as their consumers take them</span>.</p>\n"
+                f"<table><thead><tr>{head}</tr></thead><tbody>\n{''.join(map(_html_row, self.worst))}</tbody></table>\n"
+                "</body></html>\n")
+
+    def _depth_chart(self):
+        finite = [row.snr_db for row in self.rows if math.isfinite(row.snr_db)]
+        top = max(10.0 * math.ceil(max(finite, default=10) / 10), 10.0)
+        step, height, marked = max(3.0, min(24.0, 1000 / len(self.rows))), 200, {row.place for row in self.culprits(5)}
+        width = 40 + step * len(self.rows)
+        lines, bars = [], []
+        for level in range(0, int(top) + 1, 10 if top <= 80 else 20):
+            y = 10 + height * (1 - level / top)
+            lines.append(f"<line class='grid' x1='36' x2='{width:.0f}' y1='{y:.1f}' y2='{y:.1f}'/>"
+                         f"<text x='30' y='{y + 4:.1f}' text-anchor='end'>{level}</text>")
+        for row in self.rows:
+            tall = height * min(max(row.snr_db, 0.0), top) / top
+            bars.append(f"<a href='#n{row.place}'><rect class='{'bad' if row.place in marked else 'bar'}' "
+                        f"x='{40 + step * row.place:.1f}' y='{10 + height - tall:.1f}' width='{step * 0.8:.1f}' "
+                        f"height='{max(tall, 1):.1f}'><title>{_text(row.name)} ({_text(row.op)}): {_db(row.snr_db)} dB</title>"
+                        "</rect></a>")
+        return (f"<div class='wide'><svg width='{width:.0f}' height='{height + 20}' role='img' aria-label='SNR in dB by depth'>"
+                f"{''.join(lines)}{''.join(bars)}</svg></div>")
+
+
+def _html_row(row):
+    bits = f"{row.bits_used} of {row.precision}"
+    others = "".join(f"<br/>{_text(', '.join(c))}: {p} bits, {_db(s)} dB" for c, p, s in row.others)
+    taken = ", ".join(name for name in row.consumers if name)
+    cells = [_db(row.snr_db), _db(row.drop_db), f"{row.added_noise:.4%}", f"{row.cosine:.6f}", f"{row.max_error:.4g}",
+             f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
+    return (f"<tr id='n{row.place}'><td class='name'><b>{_text(row.name)}</b><br/>{_text(row.op)} {_text(row.shape)}"
+            f"<br/><small>taken by {_text(taken or 'nobody')}{others}</small>"
+            + "".join(f"<br/><em>{_text(said)}</em>" for said in row.advice[:1] if row.added_noise > 0)
+            + f"</td><td>{_picture(row)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
+
+
+def _picture(row):
+    """Both histograms of a node."""
+    width, height = 160, 48
+    roots = np.sqrt(np.array(row.histograms, np.float64))
+    y = height - height * roots / max(roots.max(), 1)
+    x = np.linspace(0, width, BINS + 1)
+
+    def outline(values):
+        return " ".join(f"L{x[i]:.0f} {v:.1f} {x[i + 1]:.0f} {v:.1f}" for i, v in enumerate(values))
+
+    return (f"<svg width='{width}' height='{height + 14}' role='img' aria-label='histogram'>"
+            f"<path class='float' d='M0 {height} {outline(y[0])} L{width} {height} Z'/>"
+            f"<path class='int' d='M0 {height} {outline(y[1])}'/><text x='0' y='{height + 12}'>{row.low:.3g}</text>"
+            f"<text x='{width}' y='{height + 12}' text-anchor='end'>{row.high:.3g}</text></svg>")
+
+
+def _db(value):
+    return f"{value:.1f}" if math.isfinite(value) else "exact" if value > 0 else "none"
+
+
+def _text(value):
+    return html.escape(str(value), quote=True)
+
+
+_STYLE = """
+:root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --soft: #66707a; --line: #d5dae0; --float: #a9c7ea; --int: #b3470f;
+ --bar: #5b8fca; --bad: #cf4a12; }
+@media (prefers-color-scheme: dark) { :root { --bg: #15181c; --fg: #e6e9ec; --soft: #98a2ad; --line: #363d45; --float: #2f5480;
+ --int: #ff9a5c; --bar: #5b8fca; --bad: #ff7d3c; } }
+body { background: var(--bg); color: var(--fg); font: 14px/1.45 system-ui, sans-serif; margin: 1.5em; }
+a { color: inherit; } .wide { overflow-x: auto; } em { color: var(--bad); font-style: normal; } small { color: var(--soft); }
+table { border-collapse: collapse; } th { position: sticky; top: 0; background: var(--bg); }
+td, th { border-bottom: 1px solid var(--line); padding: 4px 8px; text-align: right; vertical-align: top;
+ font-variant-numeric: tabular-nums; }
+td.name { text-align: left; max-width: 30em; overflow-wrap: anywhere; } th:first-child { text-align: left; }
+svg text { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); } path.float { fill: var(--float); }
+path.int { fill: none; stroke: var(--int); } .bar { fill: var(--bar); } .bad { fill: var(--bad); }
+.key.float { background: var(--float); padding: 0 4px; } .key.int { border-bottom: 2px solid var(--int); }
+"""
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+def _without_dumps(settings):
+    """The same settings with nothing kept and nothing compiled, and a start that still has the float network."""
+    parts = {name.lower(): dataclasses.replace(settings.section(name), dump=False) for name in config.STAGES[1:]}
+    default = settings.default
+    if default.start in ("QUANTIZATION", "MERGE_MODEL"):
+        kept = config.checkpoint_files(settings.prefix, "CALIBRATION", bool(settings.split_model.keys))
+        start = "CALIBRATION" if all(map(os.path.isfile, kept)) else "DEFAULT"
+        default = dataclasses.replace(default, start=start)
+    return dataclasses.replace(settings, default=default, compilation=None, **parts)
+
+
+def inspect_configuration(settings, batches):
+    """Run the stages up to calibration and inspect on `batches` batches of the evaluation data, of the calibration's where
+    there is no section [EVALUATION]."""
+    wanted, settings = settings, _without_dumps(settings)
+    run = main2.Run(settings)
+    run.load_calibrated()
+    section = "EVALUATION" if settings.evaluation else "CALIBRATION"
+    size = min(settings.section(section).batch, settings.calibration.batch)
+    notes = []
+    if wanted.default.start != settings.default.start:
+        notes.append(f"Start = {wanted.default.start} has no float network; started from {settings.default.start}")
+    if section == "CALIBRATION":
+        notes.append("there is no section [EVALUATION]: these are the samples of calibration, which never saturate")
+    dataset = run.open_data(section, size)
+    if main2.batch_axis(settings.default.input_shape):
+        raise MRTError(f"{settings.where('DEFAULT', 'Input_shape')}: inspection needs the batch on the first axis")
+    following = dataset.iter_func()
+
+    def some():
+        for _ in range(batches):
+            try:
+                yield following()[0]
+            except StopIteration:
+                return
+
+    with Progress("inspect", batches * size, "samples") as progress:
+        report = inspect(run.mrt, some(), progress.update)
+    report.title, report.notes = settings.default.model_name, tuple(notes)
+    return report
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
+    return value
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m mrt.inspection", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configuration", help="the .ini file that main2 takes")
+    parser.add_argument("--batches", type=_positive, default=4, help="batches to compare (4)")
+    parser.add_argument("--top", type=_positive, default=20, help="nodes to print (20)")
+    parser.add_argument("--json", metavar="FILE", help="write every figure")
+    parser.add_argument("--html", metavar="FILE", help="write a page with pictures")
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:
+        return stop.code
+    settings = None
+    try:
+        settings = config.load(options.configuration)
+        log_init(settings.default.verbosity)
+        config.check(settings)
+        report = inspect_configuration(settings, options.batches)
+        for note in report.notes:
+            print(f"notice: {note}", file=sys.stderr)
+        print(report.table(options.top))
+        for path, save in ((options.json, report.save_json), (options.html, report.save_html)):
+            if path:
+                save(path)
+                print(f"written: {path}")
+        return 0
+    except config.ConfigError as error:
+        lines = error.problems
+    except MRTError as error:
+        lines = [" ".join(str(error).split())]
+    except OSError as error:
+        lines = [plain_error(error)]
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
