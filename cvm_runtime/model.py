@@ -91,7 +91,6 @@ class Model:
         _lib.call("CVMModelGetInput", handle, ctypes.byref(data))
         self.input_shape, self.input_precision = _tensor(data)
         self.outputs = [self._output(k) for k in range(_lib.get_int("CVMModelGetNumOutputs", handle))]
-        self.gas = _lib.get_size("CVMAPIGetGasFromModel", handle)
         self.storage_bytes = _lib.get_size("CVMAPIGetStorageSize", handle)
         self.arena_bytes = _lib.get_size("CVMModelGetArenaSize", handle)
         self.input_length = _lib.get_size("CVMAPIGetInputLength", handle)
@@ -105,6 +104,11 @@ class Model:
         if getattr(self, "_handle", None):
             _lib.call("CVMAPIFreeModel", self._handle)
             self._handle = None
+
+    @property
+    def gas(self) -> int:
+        """Cost of one inference; CvmLogicError where it exceeds the limit of 2^40, which does not stop the model from running."""
+        return _lib.get_size("CVMAPIGetGasFromModel", self._handle)
 
     def __repr__(self) -> str:
         return f"<cvm_runtime.Model {self.input_shape} -> {[t.shape for t in self.outputs]} {self.ctx}>"

@@ -18,7 +18,9 @@ __all__ = ["MAX_BITS", "Rescale", "apply_rescale", "bits", "code_range", "count_
 
 MAX_BITS = 32  # width of every integer of the runtime
 MULTIPLIER_BITS = 12  # at least so many bits for a multiplier: its relative error is below 2^-11
+MOST_MULTIPLIER_BITS, SPREAD_BITS = 16, 5  # up to so many for factors further apart than 2^5
 MAX_SHIFT = 32
+WIDE_MARGIN = 2.0  # where 15 bits or more hold a tensor, data not seen in calibration may exceed its threshold twofold
 
 
 def code_range(precision):
@@ -83,15 +85,18 @@ def plan_rescale(factor, in_precision, bound_bits, precision):
     bound_bits:   width that holds all values of interest (from the calibrated threshold); wider values may saturate
     precision:    width wanted
 
-    The multiplier has 32 - width bits, so that the product has at most 32; when fewer than 12 would remain, the input is
-    shifted right first. Relative to one step of the output that costs less than 2^-(20 - precision).
+    The multiplier has 32 - width bits, so that the product has at most 32; when fewer than 12 would remain, or up to 16 where
+    the factors of the channels differ much, the input is shifted right first.
     """
     factor = np.asarray(factor, np.float64)
     if not (factor > 0).all() or not np.isfinite(factor).all():
         raise MRTError(f"a rescaling factor must be positive and finite, found {factor}")
+    factor = np.minimum(factor, max(code_range(precision), 1))  # beyond that every integer but 0 ends at the largest output
     saturating = code_range(precision) / factor.min()  # inputs beyond this end at the largest output, however wide they are
     width = max(min(in_precision, bound_bits, bits(min(saturating, 2.0 ** MAX_BITS))), 1)
-    pre_shift = max(0, width - (MAX_BITS - MULTIPLIER_BITS))
+    # the bits count for the largest factor; where another is much smaller, more of them leave it some
+    spread = max(0, int(np.ceil(np.log2(factor.max() / factor.min()))) - SPREAD_BITS)
+    pre_shift = max(0, width - (MAX_BITS - min(MULTIPLIER_BITS + spread, MOST_MULTIPLIER_BITS)))
     width -= pre_shift
     narrow = width if width < in_precision else None
     limit = code_range(MAX_BITS - width)

@@ -186,10 +186,8 @@ def thresholds(graph, statistics, method="absmax", lambd=None):
 
 
 def channels(graph, statistics):
-    """name -> Channels, for the tensors that feed layers with weights."""
-    feeds = {node.inputs[0].node for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
-    return {node.name: statistics[node.name].channels() for node in graph.topological()
-            if node in feeds and node.name in statistics}
+    """name -> Channels, for every tensor that was measured."""
+    return {node.name: statistics[node.name].channels() for node in graph.topological() if node.name in statistics}
 
 
 def _parts(tensor):

@@ -219,6 +219,14 @@ class Quantization:
                                           "thresholds by node name, instead of the calibrated ones")
     restore_name: Tuple[str, ...] = key(NAMES, (), "nodes computed in floating point, to find the one that loses "
                                         "accuracy; _OP_<operator>, _ALL_EXCEPT_")
+    operand_precision: Mapping[str, int] = key(_map_of(1, INT, "layer: 15"), _read_only({}),
+                                               "bits of the input of single layers; above 8 they run in two parts")
+    weight_granularity: str = key(STR, "channel", "one weight scale per output channel, or per tensor",
+                                  choices=("channel", "tensor"))
+    full_range: bool = key(BOOL, True, "non-negative inputs of layers use the codes below 0 too")
+    equalize: bool = key(BOOL, True, "channels of a layer's input get scales of their own where that pays")
+    clip_inputs: bool = key(BOOL, True, "a layer's input is clipped where that lowers its mean square error")
+    bias_correction: bool = key(BOOL, True, "biases make up for the mean error of rounded weights")
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()

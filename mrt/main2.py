@@ -23,6 +23,7 @@ from mrt.dataset import DS_REG, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
+from mrt.quantize import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
 from mrt.utils import Progress, atomic_write, extend_fname, log_init, plain_error
 
@@ -200,6 +201,9 @@ class Run:
         mrt.set_shift_bits(part.shift_bits)
         for name, threshold in part.thresholds.items():
             mrt.set_threshold(name, threshold)
+        for layer, precision in part.operand_precision.items():
+            mrt.set_operand_prec(layer, precision)
+        mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mrt import arithmetic
-from mrt.arithmetic import code_range
+from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
@@ -21,8 +21,11 @@ __all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantiz
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
+TWO_PART_LIMIT = 127 * 128 + 63  # what a high part of 8 bits and a low part of 7 can hold
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
+WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
+HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
@@ -109,16 +112,23 @@ class Quantizer:
         """Input i with one scale for all channels, as fine as its consumers want it."""
         source = self.source(node, i)
         tensor = self.tensors[source]
-        return tensor if tensor.is_uniform else self._rescaled(source, self.wanted[source])
+        return tensor if tensor.is_uniform else self._rescaled(source, self.wanted[source], WIDE_MARGIN)
 
     def requantize(self, node, i, precision):
         """Input i with one scale, in at most `precision` bits."""
         source = self.source(node, i)
-        return self._rescaled(source, code_range(self._requested(source, node.name, precision)))
+        return self._rescaled(source, code_range(self._requested(source, node.name, precision)), WIDE_MARGIN)
+
+    def wide_scale(self, node, precision=16):
+        """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
+        largest = max(self.thresholds[self.source(node, i).name] for i in (0, 1))
+        return arithmetic.scale_for(WIDE_MARGIN * largest, precision)
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
         the real 0. Every channel may have its own scale, which the layer takes into its weights.
+
+        More than 8 bits, where asked for, are up to the layer to take in two parts.
 
         A tensor that is never negative would use only half of the codes; it is shifted down by half its range, so that all of
         them count (Jacob et al., 2018, section 2.1, with the zero point at the lower end).
@@ -129,9 +139,9 @@ class Quantizer:
         key, half = (source, "operand", limit), code_range(precision)
         if key not in self._requantized:
             tensor = self._equalized(source, limit)
-            if tensor.precision > precision:
+            if self.nonnegative[source] and tensor.precision > precision:
                 shifted = self.add("broadcast_sub", [tensor.entry, self.scalar(half)], {}, source.name)
-                tensor = tensor._replace(entry=self._clip(shifted, precision, source.name), precision=precision), -half
+                tensor = tensor._replace(entry=self.clip(shifted, precision, source.name), precision=precision), -half
             else:
                 tensor = tensor, 0
             self._requantized[key] = tensor
@@ -150,7 +160,8 @@ class Quantizer:
         key = source, precision, float(scale)
         if key not in self._requantized:
             factor = scale / tensor.scale
-            plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, self.thresholds[source.name]), precision)
+            bound = self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name])
+            plan = arithmetic.plan_rescale(factor, tensor.precision, bound, precision)
             self._requantized[key] = self._emit(tensor.entry, plan, source)
         return self._requantized[key]
 
@@ -166,7 +177,7 @@ class Quantizer:
         """Largest integer to want of input i of a layer: twice the range where all codes are used."""
         source = self.source(node, i)
         requested = self.options.precisions.get(source.name, {}).get(node.name)
-        limit = code_range(requested or self.input_precision(node))
+        limit = min(code_range(requested or self.input_precision(node)), TWO_PART_LIMIT)
         return 2 * limit if self.options.full_range and self.nonnegative[source] and not requested else limit
 
     def source(self, node, i):
@@ -263,13 +274,16 @@ class Quantizer:
 
     # --- rescaling
 
-    def _rescaled(self, source, limit):
-        """The tensor of a node of the float graph with one scale and no wider than `limit`; made once per limit."""
-        key = source, limit
+    def _rescaled(self, source, limit, margin=1.0):
+        """The tensor of a node of the float graph with one scale and no wider than `limit`; made once per limit. `margin`: how
+        far beyond its threshold it may go without saturating, where there are bits enough."""
+        margin = margin if limit >= WIDE else 1.0
+        key = source, limit, margin
         if key not in self._requantized:
             tensor = self.tensors[source]
             fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
-            self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit)
+            self._requantized[key] = tensor if fits else self._rescale(source, tensor, limit,
+                                                                       margin * self.thresholds[source.name])
         return self._requantized[key]
 
     def _equalized(self, source, limit):
@@ -301,36 +315,42 @@ class Quantizer:
         # a tensor that was zero throughout calibration has no scale of its own: it keeps the coarsest one, clipped
         target = limit / threshold if np.min(threshold) > 0 else np.min(tensor.scale)
         factor = target / tensor.scale
-        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(tensor, threshold), precision)
+        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(node, tensor, threshold), precision)
         entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
         exact = np.ndim(factor) == 0 and plan.multiplier
         return Tensor(entry, tensor.scale * plan.factor if exact else target, precision)
 
-    @staticmethod
-    def _bound(tensor, threshold):
-        """Width that holds the tensor up to its threshold."""
+    def _bound(self, node, tensor, threshold):
+        """Width that holds the values of interest of the tensor that stands for `node`: up to the threshold, and where every
+        channel has its own scale, up to what that channel can be expected to reach; a channel with a fine scale mostly has
+        small values, and would otherwise cost all of them bits of the multiplier."""
         if not np.min(threshold) > 0:
             return tensor.precision
+        seen = self.channels.get(node.name)
+        if seen is not None and np.shape(seen.bound) == np.shape(tensor.scale):
+            threshold = np.minimum(threshold, HEADROOM * seen.bound)
         return min(arithmetic.bits(min(np.max(threshold * tensor.scale), 2.0 ** 40)), tensor.precision)
 
     def _emit(self, entry, plan, source):
         name = source.name
         if plan.pre_shift:
-            entry = self._shift(entry, plan.pre_shift, plan.narrow, name)
+            entry = self.shift(entry, plan.pre_shift, plan.narrow, name)
         elif plan.narrow:
-            entry = self._clip(entry, plan.narrow, name)
+            entry = self.clip(entry, plan.narrow, name)
         if np.ndim(plan.multiplier) or plan.multiplier != 1:
             entry = self.add("broadcast_mul", [entry, self._multiplier(plan.multiplier, source)], {}, name)
         if plan.shift:
-            return self._shift(entry, plan.shift, plan.precision, name)
-        return self._clip(entry, plan.precision, name)
+            return self.shift(entry, plan.shift, plan.precision, name)
+        return self.clip(entry, plan.precision, name)
 
-    def _shift(self, entry, bits, precision, hint):
+    def shift(self, entry, bits, precision, hint):
+        """Entry shifted right, halves up, and clipped."""
         name = self._names.fresh("quantize", f"{hint}_right_shift")
         return Entry(Node("Custom", name, [entry], {"op_type": "cvm_right_shift", "shift_bit": bits, "precision": precision}), 0)
 
-    def _clip(self, entry, precision, hint):
+    def clip(self, entry, precision, hint):
+        """Entry clipped to a precision."""
         name = self._names.fresh("quantize", f"{hint}_clip")
         return Entry(Node("Custom", name, [entry], {"op_type": "cvm_clip", "precision": precision}), 0)
 
@@ -370,7 +390,7 @@ class Quantizer:
         result = Entry(Node(node.op, node.name, inputs, node.attrs), 0)
         scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
         codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
-        return Tensor(self._clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
+        return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
 def quantize_graph(graph, thresholds, channels, options):

@@ -236,6 +236,16 @@ class MRT:
         """Bits of the input, 8 by default."""
         self.precs["data"][OUT_KEY] = _bits("input precision", prec)
 
+    def set_operand_prec(self, layer, prec):
+        """Bits at which a Convolution or FullyConnected takes its input: up to 8, the default, or up to 15 by running it in two
+        parts, for layers whose input must be finer. `layer`: node name in the prepared network."""
+        node = self.current_model.graph.find(layer)
+        if node is None or node.op not in ("Convolution", "FullyConnected"):
+            raise MRTError(f"{layer!r} is no Convolution or FullyConnected of the prepared network")
+        if not isinstance(prec, int) or not 2 <= prec <= 15:
+            raise MRTError(f"the precision of the input of {layer} must be an integer from 2 to 15, found {prec!r}")
+        self.precs[node.inputs[0].node.name][layer] = prec
+
     def set_output_prec(self, prec):
         """Bits of every output; without it an output keeps the precision that falls out."""
         for name in self.old_names:

@@ -6,7 +6,7 @@ passes know none of this; adding an operator touches one file of this package.
 """
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "Operator", "Unchanged", "operator_of", "register"]
+__all__ = ["OPERATORS", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
 
@@ -29,6 +29,14 @@ def operator_of(node):
     except KeyError:
         raise UnsupportedError(f"operator {node.kind} of node {node.name} is not known to MRT; split the network before it "
                                f"(Model.split) or replace it. Known: {', '.join(sorted(OPERATORS))}") from None
+
+
+def with_scale(node, tensor, scale, q):
+    """The same integers under another scale. An output gets a node of its own, because its scale is known by its name."""
+    if all(entry.node is not node for entry in q.graph.outputs):
+        return tensor._replace(scale=scale)
+    attrs = {"op_type": "cvm_clip", "precision": tensor.precision}
+    return q.result(node, [tensor.entry], scale, tensor.precision, "Custom", attrs)
 
 
 class Operator:

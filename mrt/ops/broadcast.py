@@ -2,9 +2,9 @@
 import numpy as np
 
 from mrt import arithmetic
-from mrt.arithmetic import MAX_BITS, code_range
+from mrt.arithmetic import MAX_BITS, WIDE_MARGIN, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
@@ -36,15 +36,17 @@ class AddN(Operator):
 
 def _constant_divisor(node, graph):
     if not graph.is_param(node.inputs[1].node):
-        return "division by a computed tensor is not supported; multiply by a reciprocal that is a parameter"
+        return "it divides by a computed tensor; divide by a parameter, or split the network before it (Model.split)"
     if not graph.params[node.inputs[1].node.name].all():
-        return "the divisor holds zeros"
+        return "its divisor holds zeros; correct the parameter"
     return None
 
 
 @register("broadcast_div")
 class Divide(Unchanged):
-    """Division by a parameter: a product with its reciprocal. (The runtime's own division of integers is for softmax.)"""
+    """Division by a parameter: a product with its reciprocal."""
+
+    # the runtime's division of integers is for softmax
 
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph)
@@ -85,17 +87,17 @@ class _Pair(Operator):
 
     def of_tensors(self, node, q):
         precision = _width(node, q)
-        scale = arithmetic.scale_for(max(q.thresholds[q.source(node, i).name] for i in (0, 1)), precision)
+        scale = q.wide_scale(node, precision)
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))
 
     def with_constant(self, node, q, k):
         values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
         codes = _codes(values, tensor, q.shapes[node][0])
-        if tensor.precision < 16 or codes is None or max(tensor.precision, arithmetic.bits(codes)) >= MAX_BITS:
-            # too coarse for the constant, or no room for it: 16 bits that hold both
+        if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+            # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
-            scale = arithmetic.scale_for(max(q.thresholds[source.name], np.abs(values).max()), 16)
+            scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
         precision = arithmetic.bits(codes)
@@ -151,7 +153,7 @@ class Maximum(_Pair):
 
 @register("broadcast_greater")
 class Greater(_Pair):
-    """1 where a > b, else 0, at scale 1."""
+    """1 where a > b, else 0."""
 
     @staticmethod
     def precision(a, b):
@@ -193,11 +195,12 @@ class Multiply(Unchanged):
         if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
             tensor = q.requantize(node, i, 16)
         sizes = np.abs(factors)
-        scale = tensor.scale / np.where(sizes > 0, sizes, sizes.max() or 1.0)
+        # a channel of zeros can have any scale; the finest leaves the multipliers that follow to the others
+        scale = tensor.scale / np.where(sizes > 0, sizes, sizes[sizes > 0].min() if sizes.any() else 1.0)
         if len(factors) == 1:
             scale, signs = float(np.ravel(scale)[0]) if tensor.is_uniform else np.ravel(scale), signs[:1]
         if (signs > 0).all():
-            return tensor._replace(scale=scale)
+            return with_scale(node, tensor, scale, q)
         vector = q.constant(signs, 2, f"{node.name}_sign") if len(signs) == 1 else q.channel_vector(signs, node, "sign", 2)
         return q.result(node, [tensor.entry, vector], scale, tensor.precision + 2)
 

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register
+from mrt.ops.base import Operator, Unchanged, register, with_scale
 from mrt.ops.table import Table
 
 
@@ -20,11 +20,6 @@ class Relu(Unchanged):
 class Activation(Table):
     """relu, sigmoid, tanh and softsign have operators of their own; softrelu is a table."""
 
-    def reject(self, node, graph, shapes):
-        kind = node.str("act_type")
-        known = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
-        return None if kind in known else f"act_type={kind}; supported are {', '.join(known)}"
-
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type")
         return node.with_inputs(inputs) if kind == "softrelu" else Node(kind, node.name, inputs)
@@ -37,36 +32,36 @@ class LeakyReLU(Table):
     def reject(self, node, graph, shapes):
         kind = node.str("act_type", "leaky")
         if kind not in ("leaky", "prelu", "elu", "selu", "gelu"):
-            return f"act_type={kind}; supported are leaky, prelu, elu, selu, gelu"
+            return f"act_type={kind}; use one of leaky, prelu, elu, selu, gelu"
         if kind == "prelu" and not graph.is_param(node.inputs[1].node):
-            return "its slope must be a parameter"
+            return "its slope is a computed tensor; make it a parameter"
         return None
 
     def rewrite(self, node, inputs, r):
         kind = node.str("act_type", "leaky")
         if kind in ("elu", "selu", "gelu"):
             return node.with_inputs(inputs)
-        negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
         if kind == "leaky":
-            below = r.add("_mul_scalar", [negative], {"scalar": repr(node.float("slope", 0.25))}, node.name)
+            slope = r.param([node.float("slope", 0.25)], node.name)
         else:
-            slope = r.params[node.inputs[1].node.name].reshape((-1,))
+            values = r.params[node.inputs[1].node.name]
             shape = (1, -1) + (1,) * (len(r.shape(node.inputs[0])) - 2)
-            below = r.add("broadcast_mul", [negative, r.param(slope.reshape(shape if len(slope) > 1 else (1,)), node.name)], {},
-                          node.name)
+            slope = r.param(values.reshape(shape if values.size > 1 else (1,)), node.name)
+        negative = r.add("relu", [r.add("negative", [inputs[0]], {}, node.name)], {}, node.name)
+        below = r.add("broadcast_mul", [negative, slope], {}, node.name)
         above = r.add("relu", [inputs[0]], {}, node.name)
         return Node("broadcast_sub", node.name, [above, below])
 
 
 @register("Dropout", "_copy", "BlockGrad", "Cast")
 class Identity(Operator):
-    """Does nothing at inference, or changes only the type of numbers."""
+    """Nothing at inference; Cast between float types only."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
         if node.op == "Cast" and not node.str("dtype").startswith("float"):
-            return f"dtype={node.str('dtype')} would round or clip; only casts between float types are supported"
+            return f"dtype={node.str('dtype')} would round or clip; cast to a float type"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -83,7 +78,7 @@ class Sign(Unchanged):
 
 @register("_mul_scalar")
 class Scale(Operator):
-    """A positive factor only changes the scale; -1 is the operator negative."""
+    """x times a number: a positive one only changes the scale; -1 is the operator negative."""
 
     def rewrite(self, node, inputs, r):
         factor = node.float("scalar")
@@ -98,21 +93,19 @@ class Scale(Operator):
 
     def quantize(self, node, q):
         tensor = q.tensor(node, 0)
-        return tensor._replace(scale=tensor.scale / node.float("scalar"))
+        return with_scale(node, tensor, tensor.scale / node.float("scalar"), q)
 
 
 @register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
-          "_greater_scalar", "_rdiv_scalar", "_power_scalar", "square")
+          "_greater_scalar", "_power_scalar", "square")
 class Scalar(Operator):
-    """Operators with a number: the number becomes a factor or a constant."""
+    """A number as the other operand: it becomes a factor or a constant. Powers are squares only."""
 
     def reject(self, node, graph, shapes):
-        if node.op == "_rdiv_scalar":
-            return "division by a tensor is not supported; restructure the network"
         if node.op == "_power_scalar" and node.float("scalar") != 2:
-            return f"the exponent is {node.str('scalar')}; only squares are supported"
+            return f"the exponent is {node.str('scalar')}; write powers other than 2 as products"
         if node.op == "_div_scalar" and node.float("scalar") == 0:
-            return "division by zero"
+            return "it divides by zero; remove the node"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -140,7 +133,7 @@ class Scalar(Operator):
 
 @register("clip")
 class Clip(Operator):
-    """A lower bound of 0 is a relu, and the upper bound the end of the integers the consumers want: nothing is left to clip."""
+    """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want."""
 
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0
@@ -151,11 +144,11 @@ class Clip(Operator):
     def quantize(self, node, q):
         low, high = node.float("a_min"), node.float("a_max")
         tensor = q.tensor(node, 0)
-        if low == 0:
-            tensor = q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
-            if not tensor.is_uniform or tensor.precision > arithmetic.bits(q.wanted[node]):
-                return tensor if q.only_feeds_layers(node) else q.saturated(node, tensor)
-        tensor = tensor if tensor.is_uniform and low == 0 else q.requantize(node, 0, 16)
+        if low == 0 and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
+            if q.only_feeds_layers(node):
+                return q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
+            return q.saturated(node, tensor._replace(entry=q.add("relu", [tensor.entry], {}, node.name)))
+        tensor = q.requantize(node, 0, 16)
         bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
         if bounds[0] >= bounds[1]:
             bounds[1] = bounds[0] + 1

@@ -9,6 +9,7 @@ from mrt.ops.base import Operator, register
 # the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
 MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
 CHUNK_ELEMENTS = 1 << 20
+LOW_BITS = 7  # of the low part of an operand in two parts
 
 
 class _Weighted(Operator):
@@ -20,7 +21,7 @@ class _Weighted(Operator):
 
     def reject(self, node, graph, shapes):
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
-            return "its weight and bias must be parameters, found computed tensors"
+            return "its weight or bias is a computed tensor; make both parameters"
         weight = graph.params[node.inputs[1].node.name]
         products, bias = int(np.prod(weight.shape[1:])), len(node.inputs) > 2
         limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
@@ -37,10 +38,31 @@ class _Weighted(Operator):
 
     def quantize(self, node, q):
         x, zero = q.operand(node, 0)
+        in_parts = x.precision > q.weight_precision
+        width = arithmetic.sum_bits(min(x.precision, q.weight_precision) + q.weight_precision,
+                                    int(np.prod(q.param(node, 1).shape[1:])))
+        codes, bias, scale = self.integers(node, q, x, width + LOW_BITS * in_parts)
+        if zero:  # the codes are that much too large for the real values; padding holds the code of 0 (see `padded`)
+            bias = bias - zero * codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
+        weight = q.constant(codes, q.weight_precision, node.inputs[1].node.name)
+        entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
+        attrs["no_bias"] = not bias.any()
+        inputs, precision = [weight], 0
+        if bias.any():
+            precision = arithmetic.bits(bias)
+            inputs.append(q.constant(bias, precision, node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"))
+        total = max(width, precision) + 1 if precision else width
+        if total > arithmetic.MAX_BITS:
+            raise MRTError(f"node {node.name} ({node.op}): its sums need {total} bits, the runtime has {arithmetic.MAX_BITS}")
+        if in_parts:
+            return self.in_two_parts(node, q, entry, inputs, attrs, scale, width, total)
+        return q.result(node, [entry, *inputs], scale, total, attrs=attrs)
+
+    def integers(self, node, q, x, width):
+        """(weights, bias, scale of the sums): integers for the input `x`, whose sums of products have `width` bits; the bias as
+        int64. Both arrays of scales run over the output channels."""
         weight = q.param(node, 1)
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
-        products = int(np.prod(weight.shape[1:]))
-        width = arithmetic.sum_bits(x.precision + q.weight_precision, products)
         scale_x, means = np.min(x.scale), q.mean(node, 0)
         means = None if means is None else self.of_inputs(node, means, weight)
         # a channel with a finer scale has larger integers, and smaller weights for them
@@ -50,31 +72,38 @@ class _Weighted(Operator):
         # the products together.
         reach = np.abs(bias) * scale_x * arithmetic.code_range(q.weight_precision) / arithmetic.code_range(width)
         threshold = np.maximum(threshold, reach if threshold.ndim else reach.max(initial=0))
-        # A channel that is zero throughout can have any scale; one unlike the others would cost them bits of their multipliers.
-        threshold = np.where(threshold > 0, threshold, threshold.max())
+        varies = weight.reshape(len(weight), -1).any(axis=1)
+        if threshold.ndim and varies.any():
+            # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
+            # multipliers that follow, which have the coarsest channel to fit.
+            threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
-        codes, sums = np.empty(weight.shape, np.int8), np.empty(len(weight), np.int64)
+        codes = np.empty(weight.shape, np.int8)
         for rows in _chunks(weight):
             column = np.reshape(np.broadcast_to(scale_w, len(weight))[rows], (-1,) + (1,) * (weight.ndim - 1))
             steps = column if finer is None else column / _rows(finer, rows)
             codes[rows] = arithmetic.quantize(weight[rows], steps, q.weight_precision)
-            sums[rows] = codes[rows].reshape(len(codes[rows]), -1).sum(axis=1, dtype=np.int64)
             if means is not None:
                 bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
-        # the codes are `zero` too large for the real values; padding holds the code of 0 (see `padded`)
-        bias_codes = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64) - zero * sums
-        entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
-        inputs = [entry, q.constant(codes, q.weight_precision, node.inputs[1].node.name)]
-        if bias_codes.any():
-            precision = arithmetic.bits(bias_codes)
-            hint = node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"
-            inputs.append(q.constant(bias_codes, precision, hint))
-            width = max(width, precision) + 1
-        attrs["no_bias"] = not bias_codes.any()
-        if width > arithmetic.MAX_BITS:
-            raise MRTError(f"node {node.name} ({node.op}): its sums need {width} bits, the runtime has {arithmetic.MAX_BITS}")
-        return q.result(node, inputs, scale, width, attrs=attrs)
+        return codes, arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64), scale
+
+    def in_two_parts(self, node, q, x, constants, attrs, scale, width, total):
+        """An input of up to 15 bits as high * 2^7 + low, each of 8 bits: two layers with the same weights, the second with the
+        bias, and their sum."""
+        factor = q.scalar(2 ** LOW_BITS)
+        high = q.shift(x, LOW_BITS, q.weight_precision, node.name)
+        coarse = q.add(node.op, [high, constants[0]], {**attrs, "no_bias": True}, node.name)
+        room = arithmetic.MAX_BITS - 1 - arithmetic.bits(2 ** LOW_BITS)
+        if width > room:
+            if arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** LOW_BITS) >= room:
+                raise MRTError(f"node {node.name} ({node.op}) is too wide for an input in two parts; take it at 8 bits")
+            coarse, width = q.clip(coarse, room, node.name), room
+        coarse = q.add("broadcast_mul", [coarse, factor], {}, node.name)
+        rest = q.add("broadcast_sub", [x, q.add("broadcast_mul", [high, factor], {}, node.name)], {}, node.name)
+        fine = q.add(node.op, [q.clip(rest, q.weight_precision, node.name), *constants], attrs, node.name)
+        precision = max(width + arithmetic.bits(2 ** LOW_BITS), total) + 1
+        return q.result(node, [coarse, fine], scale, precision, "broadcast_add", {})
 
     def of_inputs(self, node, vector, weight):
         """One value per input channel, shaped to broadcast with the weights."""
@@ -136,12 +165,12 @@ def _largest(weight, finer):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """Two-dimensional, NCHW."""
+    """Two-dimensional, NCHW; any stride, padding, dilation and groups; with or without bias."""
 
     def reject(self, node, graph, shapes):
         if len(node.tuple("kernel")) != 2 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; only two-dimensional NCHW convolution "
-                    "is supported")
+            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; use two-dimensional "
+                    "NCHW convolution")
         return super().reject(node, graph, shapes)
 
     def of_inputs(self, node, vector, weight):
@@ -170,7 +199,7 @@ class Convolution(_Weighted):
 
 @register("FullyConnected")
 class FullyConnected(_Weighted):
-    """Core form: input of rank 2. Other ranks are flattened, or reshaped and back."""
+    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
@@ -190,25 +219,23 @@ class FullyConnected(_Weighted):
 
 @register("Pooling", "_contrib_AdaptiveAvgPooling2D")
 class Pooling(Operator):
-    """Maximum over windows is core. Averages become sums, over all positions or by a convolution with constant weights."""
+    """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return "only two-dimensional NCHW pooling is supported"
+            return "it is not two-dimensional in layout NCHW; reshape or transpose before it"
         if node.op == "_contrib_AdaptiveAvgPooling2D":
-            return None if shapes[node][0][2:] == (1, 1) else "only adaptive pooling to 1x1 is supported"
+            return None if shapes[node][0][2:] == (1, 1) else "its output is not 1x1; use Pooling with a kernel"
         kind = node.str("pool_type", "max")
         if kind not in ("max", "avg", "sum"):
-            return f"pool_type={kind}; supported are max, avg and sum"
+            return f"pool_type={kind}; use max, avg or sum"
         if node.bool("global_pool"):
             return None
         full = node.str("pooling_convention", "valid") == "full"
-        if node.str("pooling_convention", "valid") not in ("valid", "full"):
-            return f"pooling_convention={node.str('pooling_convention')}; supported are valid and full"
         if kind == "max":
             return _last_window_outside(node, shapes) if full else None
         if any(node.tuple("pad")) and kind == "avg" and not node.bool("count_include_pad", True):
-            return "averages that leave out the padding (count_include_pad=False) are not supported; pad with 0 and include it"
+            return "it leaves the padding out of averages (count_include_pad=False); use count_include_pad=True, or no padding"
         if full and _last_window_cut(node, shapes):
             return "its last windows reach beyond the input (pooling_convention=full); use pooling_convention=valid"
         return None
@@ -254,15 +281,15 @@ def _last_window_outside(node, shapes):
 
 @register("BatchNorm")
 class BatchNorm(Operator):
-    """After a convolution or dense layer it is folded into that (passes.fold_batch_norm); elsewhere it becomes a factor, which
-    the integers take as another scale of each channel, and an offset."""
+    """Folded into the convolution or dense layer before it (passes.fold_batch_norm); elsewhere a factor, which the integers
+    take as another scale of each channel, and an offset."""
 
     def reject(self, node, graph, shapes):
         shape = shapes[node.inputs[0].node][node.inputs[0].index]
         if node.int("axis", 1) % len(shape) != 1:
-            return f"axis={node.int('axis', 1)} on an input of shape {shape}; only axis 1 is supported"
+            return f"axis={node.int('axis', 1)} on an input of shape {shape}; normalize axis 1, transposing before it"
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
-            return "gamma, beta and the running statistics must be parameters"
+            return "gamma, beta or a running statistic is a computed tensor; make them parameters"
         return None
 
     def rewrite(self, node, inputs, r):

@@ -44,7 +44,7 @@ class _Reduction(Operator):
 
 @register("sum")
 class Sum(_Reduction):
-    """In the precision that comes in, as far as it fits."""
+    """The sum, in the precision that comes in as far as it fits."""
 
     def quantize(self, node, q):
         source = q.source(node, 0)
@@ -65,7 +65,7 @@ class Max(_Reduction):
 
 @register("mean")
 class Mean(Operator):
-    """A sum and a factor."""
+    """The average: a sum and a factor."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
@@ -76,7 +76,7 @@ class Mean(Operator):
 
 @register("min")
 class Min(Operator):
-    """-max(-x)."""
+    """The smallest element: -max(-x)."""
 
     def rewrite(self, node, inputs, r):
         turned = r.add("negative", inputs, {}, node.name)

@@ -7,22 +7,20 @@ from mrt.graph import Node
 from mrt.ops.base import Operator, register
 
 INDEX_BITS, VALUE_BITS, OUTPUT_BITS = 13, 16, 15
+MAX_TERMS = 2 ** 14 - 1
 
 
 @register("softmax")
 class Softmax(Operator):
-    """exp(x - max) / sum: inputs further than `softmax_lambd` below the largest count as that far below.
+    """exp(x - max) / sum; inputs further than `softmax_lambd` below the largest count as that far below.
 
     With n terms, numerator and sum stay below 2^31: 16 bits of table, 15 of output, and the sum takes count_bits(n) more.
     """
 
     def reject(self, node, graph, shapes):
         if node.bool("use_length"):
-            return "use_length is not supported"
-        shape = shapes[node][0]
-        if arithmetic.sum_bits(VALUE_BITS, shape[node.int("axis", -1)]) > 30:
-            return f"{shape[node.int('axis', -1)]} terms do not fit 32 bits; at most 8191"
-        return None
+            return "use_length=True; pad the input with very negative values instead"
+        return _too_long(shapes[node][0][node.int("axis", -1)])
 
     def rewrite(self, node, inputs, r):
         axis = node.int("axis", -1) % len(r.shape(node.inputs[0]))
@@ -61,14 +59,17 @@ class Softmax(Operator):
         return q.result(node, [quotient], float(limit), OUTPUT_BITS, "Custom", {"op_type": "cvm_clip", "precision": OUTPUT_BITS})
 
 
+def _too_long(terms):
+    return f"{terms} terms do not fit 32 bits; make the axis at most {MAX_TERMS} long" if terms > MAX_TERMS else None
+
+
 @register("SoftmaxActivation")
 class SoftmaxActivation(Operator):
-    """The old name; mode `instance` runs over all but the batch."""
+    """The old name: over axis 1 in mode `channel`, else over the last axis (whatever MXNet's documentation says)."""
+
+    def reject(self, node, graph, shapes):
+        return _too_long(shapes[node][0][1 if node.str("mode", "instance") == "channel" else -1])
 
     def rewrite(self, node, inputs, r):
-        shape = r.shape(node.inputs[0])
-        if node.str("mode", "instance") == "channel" or len(shape) == 2:
-            return Node("softmax", node.name, inputs, {"axis": 1})
-        flat = r.add("Flatten", inputs, {}, node.name)
-        result = r.add("softmax", [flat], {"axis": 1}, node.name)
-        return Node("Reshape", node.name, [result], {"shape": str((-1,) + tuple(shape[1:]))})
+        axis = 1 if node.str("mode", "instance") == "channel" else len(r.shape(node.inputs[0])) - 1
+        return Node("softmax", node.name, inputs, {"axis": axis})

@@ -20,7 +20,8 @@ def _elu(x, alpha):
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-# MXNet's operator, or its act_type -> (function of real values and the node, can it be negative for any input?, |x| beyond which it is constant)
+# MXNet's operator, or its act_type -> (function of real values and the node, is it never negative?, |x| beyond which it is
+# constant)
 _FUNCTIONS = {
     "sigmoid": (lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
     "tanh": (lambda x, node: np.tanh(x), False, 6.0),
@@ -42,7 +43,7 @@ _FUNCTIONS = {
 
 @register("sigmoid", "tanh", "softsign", "exp", "hard_sigmoid", "erf", "floor", "ceil", "round", "rint", "fix")
 class Table(Operator):
-    """y = f(x)."""
+    """Functions of one variable, by table: 12 bits of index, 16 of value."""
 
     def nonnegative(self, node, inputs):
         return _FUNCTIONS[node.str("act_type", node.op)][1]
@@ -53,7 +54,7 @@ class Table(Operator):
     def quantize(self, node, q):
         function, _, flat = _FUNCTIONS[node.str("act_type", node.op)]
         threshold = q.thresholds[q.source(node, 0).name]
-        threshold = min(threshold, flat) if flat else threshold
+        threshold = min(threshold or 1.0, flat or np.inf)
         limit = code_range(INDEX_BITS)
         scale = arithmetic.scale_for(threshold, INDEX_BITS)
         codes = q.at_scale(node, 0, INDEX_BITS, scale)

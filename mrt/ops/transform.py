@@ -24,10 +24,10 @@ class Flatten(_Move):
 
 @register("Reshape")
 class Reshape(_Move):
-    """Exported with the shape it has after inference, so that the special codes 0, -1, .. -4 need no counterpart."""
+    """Another shape, with all codes 0, -1, .. -4; exported with the shape it has after inference."""
 
     def reject(self, node, graph, shapes):
-        return "reverse=True is not supported; write the shape out" if node.bool("reverse") else None
+        return "reverse=True; write the shape out" if node.bool("reverse") else None
 
     def rewrite(self, node, inputs, r):
         shape = node.tuple("shape")
@@ -45,7 +45,7 @@ class ReshapeLike(Operator):
 
     def reject(self, node, graph, shapes):
         plain = all(node.str(key, "None") in ("None", "0") for key in ("lhs_begin", "lhs_end", "rhs_begin", "rhs_end"))
-        return None if plain else "only whole shapes are supported, without begin and end"
+        return None if plain else "it copies a part of the shape (begin, end); copy the whole, or use Reshape"
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[1])
@@ -92,7 +92,7 @@ class Squeeze(ExpandDims):
 
 @register("slice")
 class Slice(_Move):
-    """Ranges with steps along the leading axes; core."""
+    """Ranges with steps, negative ones too."""
 
     def export(self, node, inputs, c):
         shape = c.shape(node.inputs[0].node)
@@ -161,9 +161,6 @@ class SliceLike(Operator):
 class Crop(Operator):
     """A part of height and width, given by size or by a second input."""
 
-    def reject(self, node, graph, shapes):
-        return None if len(shapes[node][0]) == 4 else "only NCHW input is supported"
-
     def rewrite(self, node, inputs, r):
         shape, out = r.shape(node.inputs[0]), r.shape(Entry(node, 0))
         y, x = (node.tuple("offset") or (0, 0))
@@ -206,12 +203,12 @@ class Repeat(_Move):
 
 @register("UpSampling")
 class UpSampling(Operator):
-    """Nearest neighbour."""
+    """Nearest neighbour, by a whole factor."""
 
     def reject(self, node, graph, shapes):
         kind = node.str("sample_type")
         if kind != "nearest" or len(node.inputs) > 1:
-            return f"sample_type={kind} with {len(node.inputs)} inputs; only nearest with one input is supported"
+            return f"sample_type={kind} with {len(node.inputs)} inputs; use nearest with one input"
         return None
 
     def export(self, node, inputs, c):
@@ -224,10 +221,8 @@ class Pad(Operator):
 
     def reject(self, node, graph, shapes):
         if node.str("mode") != "constant":
-            return f"mode={node.str('mode')}; only constant is supported"
-        if any(node.tuple("pad_width")[:4]):
-            return "only height and width can be padded"
-        return None
+            return f"mode={node.str('mode')}; use constant"
+        return None if len(shapes[node][0]) == 4 else "its input does not have rank 4 (NCHW); reshape before it"
 
     def rewrite(self, node, inputs, r):
         return Node("Pad", node.name, inputs, node.attrs)
@@ -239,9 +234,11 @@ class Pad(Operator):
         value = node.float("constant_value", 0.0)
         if value == 0:
             return q.follow(node, q.tensor(node, 0))
-        tensor = q.uniform(node, 0)
-        code = int(np.clip(np.rint(value * tensor.scale), *(np.array([-1, 1]) * code_range(tensor.precision))))
-        return q.result(node, [tensor.entry], tensor.scale, tensor.precision, attrs={**node.attrs, "constant_value": code})
+        entry, scale, precision = q.uniform(node, 0)
+        if abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
+            precision, scale = 16, arithmetic.scale_for(max(q.thresholds[q.source(node, 0).name], abs(value)), 16)
+            entry = q.at_scale(node, 0, precision, scale)
+        return q.result(node, [entry], scale, precision, attrs={**node.attrs, "constant_value": round(value * scale)})
 
     def export(self, node, inputs, c):
         value, widths = int(node.float("constant_value", 0.0)), node.tuple("pad_width")
@@ -268,16 +265,25 @@ class Concat(Operator):
 
     def quantize(self, node, q):
         limit = self.wanted(node, q.wanted[node], q)[0]
-        sources = [q.source(node, i) for i in range(len(node.inputs))]
+        count = len(node.inputs)
         if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
-            tensors = [q.requantize(node, i, 16) for i in range(len(sources))]
-            sizes = [q.shapes[source][0][1] for source in sources]
-            scale = np.concatenate([np.full(size, t.scale) for t, size in zip(tensors, sizes)])
-            return q.result(node, [t.entry for t in tensors], scale, max(t.precision for t in tensors))
-        threshold = max(q.thresholds[source.name] for source in sources)
+            tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.requantize(node, i, 16) for i in range(count)]
+            sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
+            entries, scales, precisions = zip(*tensors)
+            return q.result(node, entries, np.repeat(scales, sizes), max(precisions))
+        threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
         scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
-        entries = [q.at_scale(node, i, precision, scale) for i in range(len(sources))]
+        entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
+                   else q.at_scale(node, i, precision, scale) for i in range(count)]
         return q.result(node, entries, scale, precision)
+
+    @staticmethod
+    def _constant(node, q, i, precision, scale=None):
+        """(entry, scale, precision) of a parameter."""
+        values = q.param(node, i)
+        scale = scale or arithmetic.scale_for(np.abs(values).max(), precision)
+        entry = q.constant(arithmetic.quantize(values, scale, precision), precision, node.inputs[i].node.name)
+        return entry, scale, precision
 
     def export(self, node, inputs, c):
         return c.emit(node, "concatenate", inputs, {"axis": node.int("dim", 1)})
@@ -288,7 +294,7 @@ class Embedding(Operator):
     """Rows of a table by number."""
 
     def reject(self, node, graph, shapes):
-        return None if graph.is_param(node.inputs[1].node) else "the table must be a parameter"
+        return None if graph.is_param(node.inputs[1].node) else "its table is a computed tensor; make it a parameter"
 
     def nonnegative(self, node, inputs):
         return False

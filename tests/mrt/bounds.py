@@ -1,27 +1,27 @@
 """How far an integer network may be from its float original: a bound for every element, derived from the thresholds and scales.
 
-A bound travels through the prepared float graph beside the values. Every operator turns the bounds of its inputs into that of its
-output (a sum adds them, a convolution weighs them with |w|, ...) and adds what it rounds itself:
+A bound travels through the prepared float graph beside the values. Every operator turns the bounds of its inputs into that
+of its output (a sum adds them, a convolution weighs them with |w|, ...) and adds what it rounds itself:
 
-- A tensor brought to p bits has steps of threshold / (2^(p-1) - 1). Rounding costs half a step, the shift in front of a
-  multiplier up to 2^-(20-p) of a step more, and the multiplier, of 12 bits at least, 2^-11 of the threshold.
-- A weight has a step of its own, half of which counts once per product, times the largest input; a bias has half a step of the sum.
+- A tensor brought to p bits has steps of threshold / (2^(p-1) - 1). Rounding costs half a step, the multiplier, of 12 bits
+  at least, 2^-11 of the value, and a shift in front of it half a step of what it shifts to.
+- A weight has a step of its own, half of which counts once per product, times the largest input; a bias has half a step of
+  the sum.
 - A table's index has 12 bits, its values 16: f moves by what it does within the error of the index, and half a step is added.
 
 These are worst cases, all errors in one direction; real ones are several times smaller.
 """
 import numpy as np
 
-from mrt.arithmetic import code_range, count_bits
+from mrt.arithmetic import bits, code_range, count_bits
 from mrt.graph import Entry, Graph, Node, invoke
 from mrt.mxnet_bridge import mx
-from mrt.ops.reduce import reduced_axes
 
 MOVES = {"Flatten", "Reshape", "transpose", "expand_dims", "squeeze", "slice", "tile", "repeat", "UpSampling"}
 LAYERS = {"Convolution", "FullyConnected"}
 # tables: functions with steps are exact away from them, the others are continuous
 STEPS = {"floor": 0.0, "ceil": 0.0, "fix": 0.0, "round": 0.5, "rint": 0.5}
-FLAT = 1e-4  # what tables lose by ending where their function is flat
+FLAT = 2e-5  # tables end where their function is flat; tanh(6) is 1.2e-5 short of 1
 
 
 def evaluate(graph, x):
@@ -62,14 +62,19 @@ class Bounds:
     def _rounding(self, source, precision):
         """What bringing a tensor to `precision` bits costs."""
         step = self._threshold(source) / code_range(precision)
-        return step * (0.5 + 2.0 ** -(20 - min(precision, 16))) + self._threshold(source) * self._multiplier(source)
+        return step / 2 + self._multiplied(source)
 
-    def _multiplier(self, source):
-        """Relative error of a multiplier; one per channel (axis 1) where channels have scales of their own, because the largest
-        of them has 12 bits and the others are smaller."""
+    def _multiplied(self, source):
+        """What multiplying costs: a shift to 20 bits before it, and the rounding of the multiplier. Where every channel (axis 1)
+        has one of its own, the largest has 12 bits and the others are smaller."""
         scale = np.array(self.mrt.scales[source.name])
         relative = np.minimum(2.0 ** -11 * scale / scale.min(), 1)
-        return relative.reshape((1, -1) + (1,) * (self.values[source].ndim - 2)) if scale.ndim else relative
+        width = bits(min(self._threshold(source) * scale.max(), 2.0 ** 40))
+        shifted = 2.0 ** max(width - 20, 0) / 2 / scale if width > 20 else 0 * scale
+        if scale.ndim:
+            shape = (1, -1) + (1,) * (self.values[source].ndim - 2)
+            relative, shifted = relative.reshape(shape), shifted.reshape(shape)
+        return shifted + relative * (np.abs(self.values[source]) + self.of[source])
 
     def _coarse(self, node):
         """Do only layers want this tensor, which is why it may have come down to 8 bits here already?"""
@@ -87,7 +92,7 @@ class Bounds:
         largest = max(self._threshold(s) for s in sources)
         rounding = largest / code_range(8 if self._coarse(node) and node.op == "Concat" else 16)
         return [self._constant(node, rounding) if self.graph.is_param(s)
-                else self.of[s] + rounding + self._threshold(s) * self._multiplier(s) for s in sources]
+                else self.of[s] + rounding + self._multiplied(s) for s in sources]
 
     def _constant(self, node, rounding):
         """A constant is an integer in the scale of the other operand, or in 16 bits."""
@@ -112,10 +117,10 @@ class Bounds:
             return self.of[node.inputs[0].node]
         if op == "clip":  # its bounds are integers too
             return self._any(node, 0) + self._rounding(node.inputs[0].node, 16)
-        if op == "Pooling" or op == "max":
+        if op in ("Pooling", "max"):
             return _invoke(node, [self._any(node, 0)])
         if op == "Pad":
-            fill = self._rounding(node.inputs[0].node, 8)
+            fill = self._threshold(node.inputs[0].node) / code_range(8)
             return _invoke(Node("Pad", node.name, node.inputs, {**node.attrs, "constant_value": fill}), [self._any(node, 0)])
         if op == "_mul_scalar":
             return self.of[node.inputs[0].node] * abs(node.float("scalar"))
@@ -142,13 +147,17 @@ class Bounds:
         source, weight = node.inputs[0].node, np.abs(self.values[node.inputs[1].node])
         threshold = self._threshold(source)
         per_output, products = weight.reshape(len(weight), -1), int(np.prod(weight.shape[1:]))
+        rounded = np.count_nonzero(per_output, axis=1)
         bias = np.abs(self.values[node.inputs[2].node]) if len(node.inputs) > 2 else np.zeros(len(weight))
-        # tiny weights with a large bias get the scale that the bias needs: |bias| below the width of the products
-        reach = bias * 127 / max(threshold, 1e-30) * 127 / code_range(16 + count_bits(products))
+        step = max(threshold / 127, 1 / np.max(self.mrt.scales[source.name]))
+        # tiny weights with a large bias get the scale that the bias needs: |bias| below the width of the products; an output
+        # without weights gets that of another
+        reach = bias / step * 127 / code_range(16 + count_bits(products))
         weight_step = np.maximum(per_output.max(axis=1), reach) / 127
+        weight_step = np.where(rounded, weight_step, weight_step.max())
         # a step of the sum is the product of both; bias, its correction and the zero point are rounded there
         largest = threshold + np.abs(self.values[source].mean(axis=0)).max()  # the mean stands for bias correction
-        own = products * weight_step / 2 * largest + 2 * weight_step * threshold / 127 + bias * 2.0 ** -24
+        own = rounded * weight_step / 2 * largest + 2 * weight_step * step + bias * 2.0 ** -24
         attrs = {**node.attrs, "no_bias": "True"}
         incoming = self._full(source, self.of[source] + self._rounding(source, 8))
         passed = _invoke(Node(node.op, node.name, node.inputs[:2], attrs), [incoming, weight])
@@ -171,19 +180,18 @@ class Bounds:
                 == channels
             if exact and self.values[other].shape == self.values[node].shape:  # only scales change
                 return constant * self.of[other]
-        bits = [16, 15]
         errors = [s.max(initial=0) / code_range(15) if p else self.of[n] + self._rounding(n, b)
-                  for n, s, p, b in zip(sources, sizes, params, bits)]
+                  for n, s, p, b in zip(sources, sizes, params, (16, 15))]
         return sizes[0] * errors[1] + sizes[1] * errors[0] + errors[0] * errors[1]
 
     def _softmax(self, node):
         source, axis = node.inputs[0].node, node.int("axis")
         y, lambd = self.values[node], self.mrt.softmax_lambd
         # x and its maximum are off by the incoming error and half a step each; log(softmax) moves by at most twice that
-        shift = np.max(self.of[source]) + lambd / code_range(13) + self._threshold(source) * np.max(self._multiplier(source))
+        shift = np.max(self.of[source]) + lambd / code_range(13) + np.max(self._multiplied(source))
         count = y.shape[axis]
         # each power: half a step of 16 bits, and exp(-lambd) where it is further below; the quotient: a step of 15 bits
-        return y * np.expm1(2 * shift) + (count + 1) * (0.5 / code_range(16) + np.exp(-lambd)) + 1 / code_range(15)
+        return np.minimum(y * np.expm1(2 * shift), 1) + (count + 1) * (0.5 / code_range(16) + np.exp(-lambd)) + 1 / code_range(15)
 
     def _table(self, node):
         source = node.inputs[0].node

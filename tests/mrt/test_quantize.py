@@ -259,6 +259,34 @@ def test_channels_of_very_different_ranges_get_scales_of_their_own():
     assert found[True] > found[False] + 10
 
 
+@pytest.mark.parametrize("layer", ["conv", "conv_no_bias", "grouped", "depthwise", "dense"])
+@pytest.mark.parametrize("bits", [10, 12, 15])
+def test_a_layer_may_take_its_input_in_two_parts(layer, bits):
+    shape = (2, 4, 9, 8)
+    x, found = nets.batch(shape), {}
+    for precision in (8, bits):
+        model = nets.model(LAYERS[layer](mx.sym.var("data")), shape)
+        real = nets.run(model, x)[0]
+        model.prepare(shape)
+        mrt = model.get_mrt()
+        mrt.set_input_prec(16)
+        mrt.set_operand_prec("y", precision)
+        mrt.set_data(x)
+        mrt.calibrate()
+        mrt.set_output_prec(16)
+        mrt.quantize()
+        found[precision] = snr(real, integers(mrt, x)[0] / mrt.get_output_scales()[0])
+    assert found[bits] > found[8] + 0.5
+
+
+def test_two_parts_of_a_bad_layer_or_width_are_refused():
+    model = nets.model(nets.small_net(), nets.SMALL_SHAPE)
+    model.prepare(nets.SMALL_SHAPE)
+    for layer, bits, message in (("r1", 12, "no Convolution"), ("nowhere", 12, "no Convolution"), ("c1", 16, "from 2 to 15")):
+        with pytest.raises(MRTError, match=message):
+            model.get_mrt().set_operand_prec(layer, bits)
+
+
 # --- checkpoints
 
 @pytest.mark.parametrize("when", ["calibrated", "quantized"])

@@ -1,0 +1,105 @@
+"""Can this network be quantized? Every node that cannot is listed, with the reason and a remedy.
+
+    python -m mrt.check net.json net.params --shape 1,3,224,224
+    python -m mrt.check net --shape 1,3,224,224      # net.json, or net-symbol.json and net-0000.params as MXNet exports them
+    python -m mrt.check --operators                  # the table of supported operators, as markdown
+
+Exit status: 0 it can, 1 it cannot (or cannot be read), 2 wrong usage.
+"""
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from mrt.errors import MRTError
+from mrt.graph import Graph
+from mrt.ops import OPERATORS, Operator, integer
+from mrt.passes.fold_constants import fold_constants
+from mrt.passes.inputs import name_input
+from mrt.passes.prepare import prepare
+from mrt.passes.validate import unsupported
+
+__all__ = ["findings", "main", "operator_table"]
+
+
+def findings(graph, input_shape=None):
+    """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` as for
+    Model.prepare. ModelError when names, inputs or shapes are wrong."""
+    graph.check_names()
+    named = fold_constants(name_input(graph, input_shape))
+    found = []
+    for node, text in unsupported(named, named.infer_shapes()):
+        reason, _, remedy = text.rpartition("; ")
+        found.append({"operator": node.kind, "node": node.name, "reason": reason, "remedy": remedy})
+    if not found:
+        prepare(graph, input_shape)
+    return found
+
+
+def operator_table():
+    """Markdown: the names of the operators, what they are, and whether they become integers themselves (core) or as others."""
+    names = {}
+    for name, operator in OPERATORS.items():
+        if type(operator).__module__ != integer.__name__:
+            names.setdefault(type(operator), []).append(name)
+    rows = []
+    for cls, group in names.items():
+        core = any(getattr(cls, rule) is not getattr(Operator, rule) for rule in ("quantize", "export"))
+        what = " ".join(cls.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
+        rows.append((", ".join(f"`{name}`" for name in group), what, "core" if core else "rewritten"))
+    rows.sort(key=lambda row: row[0].lower())
+    return "\n".join("| " + " | ".join(row) + " |" for row in [("operator", "what it is", "how"), ("---",) * 3, *rows]) + "\n"
+
+
+def _files(model, params):
+    if params:
+        return model, params
+    pairs = [(f"{model}.json", f"{model}.params"), (f"{model}-symbol.json", f"{model}-0000.params")]
+    return next((pair for pair in pairs if Path(pair[0]).exists()), pairs[0])
+
+
+def _shape(text):
+    return tuple(int(extent) for extent in text.split(","))
+
+
+def _print(graph, found):
+    if not found:
+        counts = Counter(node.kind for node in graph.topological() if not node.is_variable)
+        print(f"can be quantized: {sum(counts.values())} nodes, " + ", ".join(f"{n} {op}" for op, n in sorted(counts.items())))
+        return
+    print(f"cannot be quantized: {len(found)} node{'s' if len(found) > 1 else ''}")
+    for item in found:
+        print(f"  {item['node']} ({item['operator']}): {item['reason']}\n    remedy: {item['remedy']}")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m mrt.check", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="the symbol file, or the common beginning of both file names")
+    parser.add_argument("params", nargs="?", help="the params file")
+    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
+    args = parser.parse_args(argv)
+    if args.operators:
+        print(operator_table(), end="")
+        return 0
+    if not args.model:
+        parser.error("name a model, or ask for --operators")
+    try:
+        graph = Graph.load(*_files(args.model, args.params))
+        found = findings(graph, args.shape)
+    except MRTError as error:
+        print(json.dumps({"supported": False, "error": str(error)}) if args.json else f"error: {error}",
+              file=sys.stdout if args.json else sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps({"supported": not found, "unsupported": found}, indent=2))
+    else:
+        _print(graph, found)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

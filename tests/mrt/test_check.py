@@ -1,0 +1,62 @@
+"""The command that says whether a network can be quantized, and the table of operators in the README."""
+import json
+from pathlib import Path
+
+import nets
+import pytest
+
+from mrt import check
+from mrt.mxnet_bridge import mx
+from mrt.ops import OPERATORS
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def saved(folder, symbol, shape, names=("net.json", "net.params")):
+    files = [str(folder / name) for name in names]
+    nets.model(symbol, shape).save(*files)
+    return files
+
+
+def bad():
+    x = mx.sym.Pooling(mx.sym.var("data"), kernel=(2, 2), pool_type="lp", p_value=2, name="mean")
+    return mx.sym.sin(x, name="wave")
+
+
+def test_a_network_that_can(tmp_path, capsys):
+    files = saved(tmp_path, nets.small_net(), nets.SMALL_SHAPE)
+    assert check.main([*files, "--shape", "2,1,12,12"]) == 0
+    assert "can be quantized" in capsys.readouterr().out
+    assert check.main([str(tmp_path / "net"), "--shape", "2,1,12,12", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"supported": True, "unsupported": []}
+
+
+def test_a_network_that_cannot(tmp_path, capsys):
+    saved(tmp_path, bad(), (1, 2, 4, 4), ("net-symbol.json", "net-0000.params"))
+    prefix = str(tmp_path / "net")
+    assert check.main([prefix, "--shape", "1,2,4,4"]) == 1
+    text = capsys.readouterr().out
+    assert "2 nodes" in text and "mean (Pooling): pool_type=lp\n    remedy: use max, avg or sum" in text and "wave (sin)" in text
+    assert check.main([prefix, "--shape", "1,2,4,4", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["unsupported"]
+    assert [item["node"] for item in found] == ["mean", "wave"]
+    assert all(item["reason"] and item["remedy"] for item in found)
+
+
+def test_errors(tmp_path, capsys):
+    files = saved(tmp_path, nets.small_net(), nets.SMALL_SHAPE)
+    assert check.main([str(tmp_path / "other")]) == 1
+    assert "other.json does not exist" in capsys.readouterr().err
+    assert check.main([*files, "--shape", "2,3,12,12"]) == 1
+    assert "shape" in capsys.readouterr().err
+    for wrong in ([], [*files, "--shape", "a,b"]):
+        with pytest.raises(SystemExit) as error:
+            check.main(wrong)
+        assert error.value.code == 2
+
+
+def test_the_readme_has_the_table_of_operators(capsys):
+    assert check.main(["--operators"]) == 0
+    table = capsys.readouterr().out
+    assert table in README.read_text(encoding="utf-8"), "write the output of `python -m mrt.check --operators` into the README"
+    assert all(f"`{name}`" in table for name in OPERATORS if not name.startswith("cvm_"))
