@@ -34,7 +34,7 @@ from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, invoke
 from mrt.mxnet_bridge import mx
 from mrt.quantize import Quantizer, Tensor
-from mrt.utils import Progress, atomic_write, log_init, plain_error
+from mrt.utils import Progress, atomic_write
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
 
@@ -559,11 +559,8 @@ def main(argv=None):
         options = parser.parse_args(argv)
     except SystemExit as stop:
         return stop.code
-    settings = None
-    try:
-        settings = config.load(options.configuration)
-        log_init(settings.default.verbosity)
-        config.check(settings)
+
+    def action(settings):
         report = inspect_configuration(settings, options.batches)
         for note in report.notes:
             print(f"notice: {note}", file=sys.stderr)
@@ -572,19 +569,8 @@ def main(argv=None):
             if path:
                 save(path)
                 print(f"written: {path}")
-        return 0
-    except config.ConfigError as error:
-        lines = error.problems
-    except MRTError as error:
-        lines = [" ".join(str(error).split())]
-    except OSError as error:
-        lines = [plain_error(error)]
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    return 1
+
+    return main2.run_configured(options.configuration, action)
 
 
 if __name__ == "__main__":

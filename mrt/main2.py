@@ -27,7 +27,7 @@ from mrt.quantize import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
 from mrt.utils import Progress, atomic_write, extend_fname, log_init, plain_error
 
-__all__ = ["Run", "batch_axis", "main", "set_batch"]
+__all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
 
 
 def set_batch(input_shape, batch):
@@ -448,21 +448,15 @@ def attribute_scaler(graph, attribute_deps, scales, where):
     return callback
 
 
-def main(argv=None):
-    """Run the command line; returns the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    if len(argv) != 1 or argv[0].startswith("-"):
-        wanted = argv[:1] in (["-h"], ["--help"])
-        usage = "usage: python -m mrt.main2 CONFIGURATION.ini"
-        print(f"{usage}\n\nSections and keys (key, default, meaning):\n\n{config.explain()}" if wanted else usage,
-              file=sys.stdout if wanted else sys.stderr)
-        return 0 if wanted else 2
+def run_configured(path, action):
+    """Load and check a configuration and call `action(settings)`; what a user can cause ends as lines on stderr. Returns the
+    exit status: 0 done, 1 an error, 130 interrupted."""
     settings = None
     try:
-        settings = config.load(argv[0])
+        settings = config.load(path)
         log_init(settings.default.verbosity)
         config.check(settings)
-        Run(settings).run()
+        action(settings)
         return 0
     except config.ConfigError as error:
         lines = error.problems
@@ -481,6 +475,18 @@ def main(argv=None):
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
     return 1
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if len(argv) != 1 or argv[0].startswith("-"):
+        wanted = argv[:1] in (["-h"], ["--help"])
+        usage = "usage: python -m mrt.main2 CONFIGURATION.ini"
+        print(f"{usage}\n\nSections and keys (key, default, meaning):\n\n{config.explain()}" if wanted else usage,
+              file=sys.stdout if wanted else sys.stderr)
+        return 0 if wanted else 2
+    return run_configured(argv[0], lambda settings: Run(settings).run())
 
 
 if __name__ == "__main__":
