@@ -77,6 +77,8 @@ class _Weighted(Operator):
             # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
             # multipliers that follow, which have the coarsest channel to fit.
             threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
+        if threshold.ndim and threshold.min() == threshold.max():  # one scale keeps every way open to what follows
+            threshold = threshold.max()
         scale_w = arithmetic.scale_for(threshold, q.weight_precision)
         codes = np.empty(weight.shape, np.int8)
         for rows in _chunks(weight):

@@ -14,8 +14,16 @@ class _Move(Operator):
         return q.follow(node, q.uniform(node, 0))
 
 
+class _Reshaped(_Move):
+    """The same elements in the same order: where axes 0 and 1 stay, channels keep scales of their own."""
+
+    def quantize(self, node, q):
+        same = q.shapes[q.source(node, 0)][0][:2] == q.shapes[node][0][:2]
+        return q.follow(node, q.tensor(node, 0)) if same else super().quantize(node, q)
+
+
 @register("Flatten")
-class Flatten(_Move):
+class Flatten(_Reshaped):
     """(N, d1, .., dk) -> (N, d1 * .. * dk)."""
 
     def export(self, node, inputs, c):
@@ -23,7 +31,7 @@ class Flatten(_Move):
 
 
 @register("Reshape")
-class Reshape(_Move):
+class Reshape(_Reshaped):
     """Another shape, with all codes 0, -1, .. -4; exported with the shape it has after inference."""
 
     def reject(self, node, graph, shapes):
@@ -78,7 +86,7 @@ class SwapAxis(Operator):
 
 
 @register("expand_dims")
-class ExpandDims(_Move):
+class ExpandDims(_Reshaped):
     """Inserts an axis of extent 1."""
 
     def export(self, node, inputs, c):
