@@ -11,8 +11,9 @@ from mrt.arithmetic import code_range
 from mrt.errors import MRTError
 from mrt.graph import invoke
 from mrt.mxnet_bridge import mx
+from mrt.ops import operator_of
 
-__all__ = ["METHODS", "Channels", "Statistics", "channels", "observe", "thresholds"]
+__all__ = ["METHODS", "Channels", "Sensitivity", "Statistics", "channels", "observe", "sensitivities", "thresholds"]
 
 METHODS = ("absmax", "lambda", "percentile", "mse", "kl")
 PERCENTILE = 99.99
@@ -20,6 +21,7 @@ BINS = 2048
 BIN_SAMPLES = 1 << 16  # elements of a sample that a histogram takes at most, evenly spaced
 PEAK_DEVIATIONS = 8
 PART_ELEMENTS = 1 << 22
+LAYERS = ("Convolution", "FullyConnected")
 
 
 class Histogram:
@@ -173,6 +175,87 @@ def observe(graph, data, statistics, ctx):
             waiting[entry.node] -= 1
             if waiting[entry.node] == 0:
                 values.pop(entry.node, None)
+
+
+class Sensitivity(NamedTuple):
+    """How errors of a layer show in the outputs of the network: the power of the error of all outputs, relative to that of the
+    outputs themselves, per variance of independent errors in every channel of its input, in the weights of every output
+    channel, and in the weights of every input channel (float64 vectors)."""
+    input: np.ndarray
+    weight: np.ndarray
+    weight_inputs: np.ndarray
+
+
+def sensitivities(graph, sample, statistics, seed, ctx):
+    """name -> Sensitivity of every Convolution and FullyConnected, to first order, from one sample (a batch of one); {} for a
+    network that MXNet cannot differentiate. `statistics`: as filled by `observe`.
+
+    The gradient g of <v, outputs> with random v of variance 1 has E g^2 = sum of the squared derivatives of all outputs
+    (Hutchinson's estimator), so that one backward pass tells of all layers. Weights count with the variation of their inputs
+    alone, because what an error times the mean does is corrected in the bias.
+    """
+    rng, values, marked, waiting = np.random.default_rng(seed), {}, {}, {n: len(u) for n, u in graph.consumers().items()}
+    with mx.autograd.record(train_mode=False):
+        for node in graph.topological():
+            if graph.is_param(node):
+                continue
+            inputs = [_value(graph, values, e, ctx) for e in node.inputs]
+            if node.is_variable:
+                values[node] = [mx.nd.array(sample, dtype="float32", ctx=ctx)]
+            elif node.op in LAYERS:
+                marked[node] = _Marked(node, inputs)
+                values[node] = [marked[node].result]
+            else:
+                values[node] = invoke(node, inputs)
+            for entry in node.inputs:
+                waiting[entry.node] -= 1
+                if waiting[entry.node] == 0:
+                    values.pop(entry.node, None)
+    heads = [values[entry.node][entry.index] for entry in graph.outputs]
+    directions = [rng.standard_normal(head.shape) / max(float((head ** 2).sum().asscalar()) * len(heads), 1e-30) ** 0.5
+                  for head in heads]
+    try:
+        mx.autograd.backward(heads, [mx.nd.array(v, dtype="float32", ctx=ctx) for v in directions])
+    except mx.MXNetError:
+        return {}
+    found = {}
+    for node, layer in marked.items():
+        seen = statistics[node.inputs[0].node.name]
+        found[node.name] = layer.sensitivity(seen.sums / (seen.count / len(seen.sums)))
+    return found
+
+
+class _Marked:
+    """A layer that computes `result` and keeps what its gradients are read from."""
+
+    def __init__(self, node, inputs):
+        self.node, self.x, self.weight = node, inputs[0], inputs[1]
+        self.before = _zeros(self.x, self.x.shape)
+        if node.op == "Convolution":
+            self.weight.attach_grad()
+        result = invoke(node, [self.x + self.before] + inputs[1:])[0]
+        self.after = _zeros(result, result.shape if node.op == "FullyConnected" else (1, result.shape[1], 1, 1))
+        self.result = mx.nd.broadcast_add(result, self.after)
+
+    def sensitivity(self, means):
+        """`means`: of every channel of the input."""
+        before, after = self.before.grad.asnumpy(), self.after.grad.asnumpy().astype(np.float64)
+        per_input = np.square(before, dtype=np.float64).sum(axis=(0,) + tuple(range(2, before.ndim)))
+        if self.node.op == "FullyConnected":  # without the gradient of all weights, which may be the largest tensor there is
+            x = self.x.asnumpy() - means
+            return Sensitivity(per_input, np.einsum("no,nm,mo->o", after, x @ x.T, after, optimize=True),
+                               np.einsum("ni,nm,mi->i", x, after @ after.T, x, optimize=True))
+        weight = self.weight.grad.asnumpy()
+        weight = weight - operator_of(self.node).of_inputs(self.node, means, weight) * after.reshape(-1, 1, 1, 1)
+        power = np.square(weight, dtype=np.float64).sum(axis=(2, 3))
+        grouped = power.reshape(self.node.int("num_group", 1), -1, power.shape[1])
+        return Sensitivity(per_input, power.sum(axis=1), grouped.sum(axis=1).ravel())
+
+
+def _zeros(like, shape):
+    zeros = mx.nd.zeros(shape, ctx=like.context)
+    zeros.attach_grad()
+    return zeros
 
 
 def thresholds(graph, statistics, method="absmax", lambd=None):

@@ -21,7 +21,6 @@ __all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantiz
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
-TWO_PART_LIMIT = 127 * 128 + 63  # what a high part of 8 bits and a low part of 7 can hold
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
@@ -58,9 +57,10 @@ class Options(NamedTuple):
     bias_correction: bool = True
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
+    two_part_budget: float = 0.05  # share of all products that layers with inputs or weights in two parts may add
 
 
-TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction")
+TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction", "two_part_budget")
 
 
 class Quantized(NamedTuple):
@@ -77,8 +77,11 @@ class Quantizer:
 
     weight_precision = 8
 
-    def __init__(self, graph, shapes, thresholds, channels, options):
+    def __init__(self, graph, shapes, thresholds, channels, options, sensitivities=None, parts=None):
+        """`sensitivities`: layer name -> list of calibrate.Sensitivity. `parts`: layer -> "input" or "weight", whichever is taken
+        in two parts."""
         self.graph, self.shapes, self.thresholds, self.channels, self.options = graph, shapes, thresholds, channels, options
+        self.sensitivities, self.parts, self.noise = sensitivities or {}, parts or {}, {}
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
         self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
@@ -134,7 +137,7 @@ class Quantizer:
         them count (Jacob et al., 2018, section 2.1, with the zero point at the lower end).
         """
         source = self.source(node, i)
-        precision = self._requested(source, node.name, self.input_precision(node))
+        precision = self._operand_precision(node, source)
         limit = self.layer_wants(node, i)
         key, half = (source, "operand", limit), code_range(precision)
         if key not in self._requantized:
@@ -176,9 +179,28 @@ class Quantizer:
     def layer_wants(self, node, i):
         """Largest integer to want of input i of a layer: twice the range where all codes are used."""
         source = self.source(node, i)
-        requested = self.options.precisions.get(source.name, {}).get(node.name)
-        limit = min(code_range(requested or self.input_precision(node)), TWO_PART_LIMIT)
-        return 2 * limit if self.options.full_range and self.nonnegative[source] and not requested else limit
+        precision = self._operand_precision(node, source)
+        limit = code_range(precision)
+        if precision > 8:  # both parts at their ends
+            limit = min(limit, (127 << precision - 8) + (1 << precision - 8) // 2 - 1)
+        whole = self.options.full_range and self.nonnegative[source] and precision == self.input_precision(node)
+        return 2 * limit if whole else limit
+
+    def _operand_precision(self, node, source):
+        default = self.input_precision(node)
+        if self.parts.get(node) == "input":
+            default = self.weight_precision + operator_of(node).room_for_parts(node, self)
+        return self._requested(source, node.name, default)
+
+    def note_noise(self, node, x, scale):
+        """Keep what the rounding of a layer's input and of its weights adds to the outputs of the network, relative to their
+        power. `x`: the Tensor it takes; `scale`: of its sums."""
+        known = self.sensitivities.get(node.name)
+        if known:
+            of_input, of_weight, shares = (np.mean(values, axis=0) for values in zip(*known))
+            rounded = x is not self.tensors[self.source(node, 0)]
+            steps = operator_of(node).weight_steps(node, x, shares, scale, self.param(node, 1))
+            self.noise[node] = rounded * (of_input / x.scale ** 2).sum() / 12, (of_weight * steps ** 2).sum() / 12
 
     def source(self, node, i):
         """The node that computes input i."""
@@ -270,7 +292,7 @@ class Quantizer:
         if requested is None:
             tensor = self.tensors[source]
             return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS), WIDE_MARGIN)
-        return self._rescaled(source, code_range(requested), WIDE_MARGIN)
+        return self._rescaled(source, code_range(requested))
 
     # --- rescaling
 
@@ -393,13 +415,37 @@ class Quantizer:
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, channels, options):
+def quantize_graph(graph, thresholds, channels, options, sensitivities=None):
     """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `channels`: name ->
-    calibrate.Channels, where known. Returns a Quantized."""
+    calibrate.Channels, where known; `sensitivities`: layer name -> list of calibrate.Sensitivity. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    return Quantizer(graph, graph.infer_shapes(), thresholds, channels, options).run()
+    quantizer = Quantizer(graph, graph.infer_shapes(), thresholds, channels, options, sensitivities)
+    result = quantizer.run()
+    parts = two_parts(quantizer)
+    return Quantizer(graph, quantizer.shapes, thresholds, channels, options, sensitivities, parts).run() if parts else result
+
+
+def two_parts(quantizer):
+    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the products this adds
+    stay within the budget; `quantizer` has run without. The layers come in the order of noise saved per product."""
+    graph, options, noise = quantizer.graph, quantizer.options, quantizer.noise
+    products = {node: int(np.prod(quantizer.shapes[node][0][1:])) * graph.params[node.inputs[1].node.name][0].size
+                for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
+    total, whole = sum(sum(pair) for pair in noise.values()), sum(products.values())
+    choices = []
+    for place, (node, (of_input, of_weight)) in enumerate(noise.items()):
+        taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
+        if taken is None and operator_of(node).room_for_parts(node, quantizer) > 1:
+            savings = {"input": of_input, "weight": of_weight}
+            part = max(savings, key=savings.get)
+            choices.append((savings[part] / products[node], -place, node, part))
+    chosen, left = {}, options.two_part_budget * whole
+    for rate, _, node, part in sorted(choices, key=lambda choice: choice[:2], reverse=True):
+        if products[node] <= left and rate * whole > total:
+            chosen[node], left = part, left - products[node]
+    return chosen

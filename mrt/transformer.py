@@ -29,6 +29,7 @@ from mrt.utils import atomic_write, extend_fname
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
 OUT_KEY = "out_key"
+SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
 
 
 class Model:
@@ -184,7 +185,8 @@ class MRT:
         self.softmax_lambd, self.shift_bits = 10, 5
         self.techniques = {}
         self._statistics, self._loaded_ths = {}, {}
-        self._data, self._observed = None, False
+        self.sensitivities = {}
+        self._data, self._observed, self._batches = None, False, 0
 
     # --- calibration
 
@@ -207,6 +209,11 @@ class MRT:
         if not self._observed:
             calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu())
             self._observed = True
+            self._batches += 1
+            if self._batches <= SENSITIVITY_BATCHES:
+                found = calibrate.sensitivities(graph, self._data[:1], self._statistics, self._batches, ctx or mx.cpu())
+                for name, more in found.items():
+                    self.sensitivities.setdefault(name, []).append(more)
         found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)
         for old in (self._loaded_ths, old_ths or {}):
             found.update({name: max(found[name], th) for name, th in old.items() if name in found})
@@ -269,6 +276,8 @@ class MRT:
         equalize:        channels of a layer's input get scales of their own where that lowers the rounding noise
         clip_inputs:     a layer's input is clipped where that lowers its mean square error
         bias_correction: biases make up for the mean error of the rounded weights
+        two_part_budget: share of the network's products that may be spent on taking inputs or weights in two parts, in the
+                         layers where calibration found it to pay most; 0 for none
         """
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
@@ -289,7 +298,7 @@ class MRT:
         self._not_quantized("quantize")
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, self.options())
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, self.options(), self.sensitivities)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -321,7 +330,9 @@ class MRT:
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
                     "techniques": self.techniques,
-                    "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()}}
+                    "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
+                    "sensitivities": {name: [[v.tolist() for v in one] for one in found]
+                                      for name, found in self.sensitivities.items()}}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -337,6 +348,8 @@ class MRT:
         settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
         mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
+        mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
+                             for name, found in settings.pop("sensitivities", {}).items()}
         vars(mrt).update(settings)
         return mrt
 

@@ -9,7 +9,7 @@ from mrt.ops.base import Operator, register
 # the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
 MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
 CHUNK_ELEMENTS = 1 << 20
-LOW_BITS = 7  # of the low part of an operand in two parts
+LOW_BITS = 7  # at most, of the low part of an operand in two parts
 
 
 class _Weighted(Operator):
@@ -38,29 +38,50 @@ class _Weighted(Operator):
 
     def quantize(self, node, q):
         x, zero = q.operand(node, 0)
-        in_parts = x.precision > q.weight_precision
+        low_bits_in, low_bits = max(x.precision - q.weight_precision, 0), self.low_bits_of_weights(node, q)
         width = arithmetic.sum_bits(min(x.precision, q.weight_precision) + q.weight_precision,
                                     int(np.prod(q.param(node, 1).shape[1:])))
-        codes, bias, scale = self.integers(node, q, x, width + LOW_BITS * in_parts)
+        codes, bias, scale = self.integers(node, q, x, width + low_bits_in, low_bits)
+        q.note_noise(node, x, scale)
         if zero:  # the codes are that much too large for the real values; padding holds the code of 0 (see `padded`)
             bias = bias - zero * codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
-        weight = q.constant(codes, q.weight_precision, node.inputs[1].node.name)
+        name = node.inputs[1].node.name
+        high = codes if not low_bits else (codes + 2 ** (low_bits - 1)) >> low_bits
+        weights = [q.constant(high, q.weight_precision, name)]
+        if low_bits:
+            weights.append(q.constant(codes - (high << low_bits), q.weight_precision, name))
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
         attrs["no_bias"] = not bias.any()
-        inputs, precision = [weight], 0
+        inputs, precision = [weights[-1]], 0
         if bias.any():
             precision = arithmetic.bits(bias)
             inputs.append(q.constant(bias, precision, node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"))
         total = max(width, precision) + 1 if precision else width
         if total > arithmetic.MAX_BITS:
             raise MRTError(f"node {node.name} ({node.op}): its sums need {total} bits, the runtime has {arithmetic.MAX_BITS}")
-        if in_parts:
-            return self.in_two_parts(node, q, entry, inputs, attrs, scale, width, total)
+        if low_bits_in:
+            return self.in_two_parts(node, q, entry, low_bits_in, inputs, attrs, scale, width, total)
+        if low_bits:
+            coarse = q.add(node.op, [entry, weights[0]], {**attrs, "no_bias": True}, node.name)
+            coarse = q.add("broadcast_mul", [coarse, q.scalar(2 ** low_bits)], {}, node.name)
+            fine = q.add(node.op, [entry, *inputs], attrs, node.name)
+            total = max(width + arithmetic.bits(2 ** low_bits), total) + 1
+            return q.result(node, [coarse, fine], scale, total, "broadcast_add", {})
         return q.result(node, [entry, *inputs], scale, total, attrs=attrs)
 
-    def integers(self, node, q, x, width):
+    def low_bits_of_weights(self, node, q):
+        """Bits of the low part where weights are taken in two parts, high * 2^bits + low; as many as the sum of both has room
+        for. 0 otherwise."""
+        return self.room_for_parts(node, q) if q.parts.get(node) == "weight" else 0
+
+    def room_for_parts(self, node, q):
+        """The most bits a low part can have, so that no sum has to be clipped."""
+        width = arithmetic.sum_bits(2 * q.weight_precision, int(np.prod(q.param(node, 1).shape[1:])))
+        return min(arithmetic.MAX_BITS - 3 - width, LOW_BITS)
+
+    def integers(self, node, q, x, width, low_bits=0):
         """(weights, bias, scale of the sums): integers for the input `x`, whose sums of products have `width` bits; the bias as
-        int64. Both arrays of scales run over the output channels."""
+        int64. Both arrays of scales run over the output channels. `low_bits`: how much finer than 8 bits the weights are."""
         weight = q.param(node, 1)
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
         scale_x, means = np.min(x.scale), q.mean(node, 0)
@@ -79,32 +100,44 @@ class _Weighted(Operator):
             threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
         if threshold.ndim and threshold.min() == threshold.max():  # one scale keeps every way open to what follows
             threshold = threshold.max()
-        scale_w = arithmetic.scale_for(threshold, q.weight_precision)
-        codes = np.empty(weight.shape, np.int8)
+        scale_w = arithmetic.scale_for(threshold, q.weight_precision) * 2 ** low_bits
+        limit = arithmetic.code_range(q.weight_precision) << low_bits
+        codes = np.empty(weight.shape, np.int32 if low_bits else np.int8)
         for rows in _chunks(weight):
             column = np.reshape(np.broadcast_to(scale_w, len(weight))[rows], (-1,) + (1,) * (weight.ndim - 1))
             steps = column if finer is None else column / _rows(finer, rows)
-            codes[rows] = arithmetic.quantize(weight[rows], steps, q.weight_precision)
+            codes[rows] = np.clip(np.rint(np.asarray(weight[rows], np.float64) * steps), -limit, limit)
             if means is not None:
                 bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
         return codes, arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64), scale
 
-    def in_two_parts(self, node, q, x, constants, attrs, scale, width, total):
-        """An input of up to 15 bits as high * 2^7 + low, each of 8 bits: two layers with the same weights, the second with the
-        bias, and their sum."""
-        factor = q.scalar(2 ** LOW_BITS)
-        high = q.shift(x, LOW_BITS, q.weight_precision, node.name)
+    def weight_steps(self, node, x, shares, scale, weight):
+        """What one unit of the weights stands for in each output channel: the root mean square over the input channels, which
+        count according to `shares`."""
+        if x.is_uniform:
+            return x.scale / scale
+        over = tuple(range(1, weight.ndim))
+        power = self.of_inputs(node, shares * x.scale ** 2, weight).sum(axis=over)
+        total = self.of_inputs(node, shares, weight).sum(axis=over)
+        return np.sqrt(power / np.maximum(total, 1e-300)) / scale
+
+    def in_two_parts(self, node, q, x, low_bits, constants, attrs, scale, width, total):
+        """An input of 8 + `low_bits` bits as high * 2^low_bits + low, each of 8 bits: two layers with the same weights, the
+        second with the bias, and their sum."""
+        factor, factor_bits = q.scalar(2 ** low_bits), arithmetic.bits(2 ** low_bits)
+        high = q.shift(x, low_bits, q.weight_precision, node.name)
         coarse = q.add(node.op, [high, constants[0]], {**attrs, "no_bias": True}, node.name)
-        room = arithmetic.MAX_BITS - 1 - arithmetic.bits(2 ** LOW_BITS)
+        room = arithmetic.MAX_BITS - 1 - factor_bits
         if width > room:
-            if arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** LOW_BITS) >= room:
-                raise MRTError(f"node {node.name} ({node.op}) is too wide for an input in two parts; take it at 8 bits")
+            if arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** low_bits) >= room:
+                raise MRTError(f"node {node.name} ({node.op}) is too wide for an input of {q.weight_precision + low_bits} bits; "
+                               "give it fewer")
             coarse, width = q.clip(coarse, room, node.name), room
         coarse = q.add("broadcast_mul", [coarse, factor], {}, node.name)
         rest = q.add("broadcast_sub", [x, q.add("broadcast_mul", [high, factor], {}, node.name)], {}, node.name)
         fine = q.add(node.op, [q.clip(rest, q.weight_precision, node.name), *constants], attrs, node.name)
-        precision = max(width + arithmetic.bits(2 ** LOW_BITS), total) + 1
+        precision = max(width + factor_bits, total) + 1
         return q.result(node, [coarse, fine], scale, precision, "broadcast_add", {})
 
     def of_inputs(self, node, vector, weight):

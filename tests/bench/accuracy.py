@@ -32,7 +32,7 @@ from mrt.dataset import Mnist  # noqa: E402
 from mrt.errors import MRTError  # noqa: E402
 from mrt.evaluate import Compiled  # noqa: E402
 from mrt.mxnet_bridge import mx  # noqa: E402
-from mrt.quantize import TECHNIQUES  # noqa: E402
+from mrt.quantize import TECHNIQUES, Options  # noqa: E402
 from mrt.transformer import MRT, Model  # noqa: E402
 from mrt.utils import atomic_write  # noqa: E402
 
@@ -40,8 +40,8 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(3, 1, 1)
 CALIBRATION, BATCH = 64, 16
 ZOO_NETS = ("resnet18_v1", "resnet50_v1", "mobilenet1.0", "mobilenetv2_1.0", "squeezenet1.0", "densenet121")
-OFF = {name: "tensor" if name == "weight_granularity" else False for name in TECHNIQUES}
-ON = {name: "channel" if name == "weight_granularity" else True for name in TECHNIQUES}
+OFF = {name: {"weight_granularity": "tensor", "two_part_budget": 0}.get(name, False) for name in TECHNIQUES}
+ON = {name: Options._field_defaults[name] for name in TECHNIQUES}
 
 
 class Missing(Exception):
