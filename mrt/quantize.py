@@ -25,6 +25,8 @@ EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the ten
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
+SUMS = ("broadcast_add", "broadcast_sub")
+SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
@@ -86,6 +88,7 @@ class Quantizer:
         self._names = Names(node.name for node in graph.topological())
         self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
         self.nonnegative = self._never_negative()
+        self._sum_bounds = self._shared_bounds()
         self.wanted = self._limits_wanted()
 
     def run(self):
@@ -124,8 +127,16 @@ class Quantizer:
 
     def wide_scale(self, node, precision=16):
         """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
-        largest = max(self.thresholds[self.source(node, i).name] for i in (0, 1))
+        largest = self._sum_bounds.get(node) or self._operand_bound(node)
         return arithmetic.scale_for(WIDE_MARGIN * largest, precision)
+
+    def _operand_bound(self, node):
+        return max(self.thresholds[self.source(node, i).name] for i in (0, 1))
+
+    def as_wide(self, node, i, precision=16):
+        """Input i as it stands where it has at most `precision` bits, else with one scale in so many."""
+        tensor = self.tensor(node, i)
+        return tensor if tensor.precision <= precision else self.requantize(node, i, precision)
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
@@ -271,6 +282,31 @@ class Quantizer:
                 for entry, limit in zip(node.inputs, operator_of(node).wanted(node, wanted[node], self)):
                     wanted[entry.node] = max(wanted[entry.node], limit or 0)
         return wanted
+
+    def _shared_bounds(self):
+        """Sum -> bound of its operands. Sums that feed each other, as the shortcuts of a residual network do, have one bound
+        and so one scale, unless that would cost one of them many bits: what a sum hands on then needs no rescaling."""
+        leader, extremes = {}, {}
+
+        def find(node):
+            while leader[node] is not node:
+                node = leader[node]
+            return node
+
+        for node in self.graph.topological():
+            if node.kind not in SUMS or any(self.is_param(node, i) for i in (0, 1)):
+                continue
+            leader[node], extremes[node] = node, (self._operand_bound(node),) * 2
+            for source in (self.source(node, i) for i in (0, 1)):
+                while source.kind == "relu":
+                    source = self.source(source, 0)
+                if source not in leader:
+                    continue
+                first, last = find(source), find(node)
+                least, largest = (f(pair) for f, pair in zip((min, max), zip(extremes[first], extremes[last])))
+                if largest <= SHARED_SPREAD * least:
+                    leader[last], extremes[first] = first, (least, largest)
+        return {node: extremes[find(node)][1] for node in leader}
 
     def _requested(self, source, consumer, precision):
         return self.options.precisions.get(source.name, {}).get(consumer, precision)

@@ -275,10 +275,11 @@ class Concat(Operator):
         limit = self.wanted(node, q.wanted[node], q)[0]
         count = len(node.inputs)
         if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
-            tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.requantize(node, i, 16) for i in range(count)]
+            tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i) for i in range(count)]
             sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
             entries, scales, precisions = zip(*tensors)
-            return q.result(node, entries, np.repeat(scales, sizes), max(precisions))
+            scales = np.concatenate([np.broadcast_to(scale, size) for scale, size in zip(scales, sizes)])
+            return q.result(node, entries, scales, max(precisions))
         threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
         scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
         entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
