@@ -248,11 +248,13 @@ class _Marked:
     """A layer that computes `result` and keeps what its gradients are read from."""
 
     def __init__(self, node, inputs):
-        self.node, self.x, self.weight = node, inputs[0], inputs[1]
-        self.before = _zeros(self.x, self.x.shape)
+        self.node, self.before = node, _zeros(inputs[0], inputs[0].shape)
         if node.op == "Convolution":
+            self.weight = inputs[1]
             self.weight.attach_grad()
-        result = invoke(node, [self.x + self.before] + inputs[1:])[0]
+        else:
+            self.x = inputs[0].asnumpy()
+        result = invoke(node, [inputs[0] + self.before] + inputs[1:])[0]
         self.after = _zeros(result, result.shape if node.op == "FullyConnected" else (1, result.shape[1], 1, 1))
         self.result = mx.nd.broadcast_add(result, self.after)
 
@@ -261,7 +263,7 @@ class _Marked:
         before, after = self.before.grad.asnumpy(), self.after.grad.asnumpy().astype(np.float64)
         per_input = np.square(before, dtype=np.float64).sum(axis=(0,) + tuple(range(2, before.ndim)))
         if self.node.op == "FullyConnected":  # without the gradient of all weights, which may be the largest tensor there is
-            x = self.x.asnumpy() - means
+            x = self.x - means
             return Sensitivity(per_input, np.einsum("no,nm,mo->o", after, x @ x.T, after, optimize=True),
                                np.einsum("ni,nm,mi->i", x, after @ after.T, x, optimize=True))
         weight = self.weight.grad.asnumpy()

@@ -220,7 +220,8 @@ class Quantizer:
         """Bound of the weights made from parameter i, whose largest absolute values per output channel are `largest`: a float64
         vector, or a 0-d array for one bound. A threshold that was set below the parameter's largest value lowers all of them."""
         largest = largest.max() if self.options.weight_granularity == "tensor" else largest
-        original = np.abs(self.param(node, i)).max()
+        values = self.param(node, i)
+        original = max(values.max(), -values.min())  # without a copy of what may be the largest tensor there is
         return np.asarray(largest * (self.thresholds[node.inputs[i].node.name] / original if original > 0 else 1.0))
 
     def mean(self, node, i):
