@@ -193,8 +193,8 @@ class Sensitivity(NamedTuple):
 
 
 def sensitivities(graph, sample, statistics, seed, ctx):
-    """name -> Sensitivity of every Convolution and FullyConnected, to first order, from one sample (a batch of one); layers that
-    only operators without a gradient connect to the outputs are left out. `statistics`: as filled by `observe`.
+    """name -> Sensitivity of every Convolution and FullyConnected, to first order, from one sample or a few; layers that only
+    operators without a gradient connect to the outputs are left out. `statistics`: as filled by `observe`.
 
     The gradient g of <v, outputs> with random v of variance 1 has E g^2 = sum of the squared derivatives of all outputs
     (Hutchinson's estimator), so that one backward pass tells of all layers. Weights count with the variation of their inputs

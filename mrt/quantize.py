@@ -290,7 +290,7 @@ class Quantizer:
         requested = self.options.precisions.get(source.name, {}).get(source.name)
         if requested is None:
             tensor = self.tensors[source]
-            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS), WIDE_MARGIN)
+            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS))
         return self._rescaled(source, code_range(requested))
 
     # --- rescaling
