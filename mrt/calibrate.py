@@ -22,6 +22,12 @@ BIN_SAMPLES = 1 << 16  # elements of a sample that a histogram takes at most, ev
 PEAK_DEVIATIONS = 8
 PART_ELEMENTS = 1 << 22
 LAYERS = ("Convolution", "FullyConnected")
+# MXNet may crash in the gradient of others
+DIFFERENTIABLE = frozenset(LAYERS + (
+    "Activation", "BatchNorm", "Concat", "Crop", "Embedding", "Flatten", "LeakyReLU", "Pad", "Pooling", "Reshape", "UpSampling",
+    "_mul_scalar", "abs", "batch_dot", "broadcast_add", "broadcast_maximum", "broadcast_mul", "broadcast_sub", "clip", "exp",
+    "expand_dims", "max", "negative", "relu", "repeat", "sigmoid", "slice", "slice_like", "softmax", "softsign", "squeeze", "sum",
+    "tanh", "tile", "transpose"))
 
 
 class Histogram:
@@ -187,13 +193,17 @@ class Sensitivity(NamedTuple):
 
 
 def sensitivities(graph, sample, statistics, seed, ctx):
-    """name -> Sensitivity of every Convolution and FullyConnected, to first order, from one sample (a batch of one); {} for a
-    network that MXNet cannot differentiate. `statistics`: as filled by `observe`.
+    """name -> Sensitivity of every Convolution and FullyConnected, to first order, from one sample or a few; layers that only
+    operators without a gradient connect to the outputs are left out. `statistics`: as filled by `observe`.
 
     The gradient g of <v, outputs> with random v of variance 1 has E g^2 = sum of the squared derivatives of all outputs
     (Hutchinson's estimator), so that one backward pass tells of all layers. Weights count with the variation of their inputs
     alone, because what an error times the mean does is corrected in the bias.
     """
+    reached = _differentiable(graph)
+    heads = [entry for entry in graph.outputs if entry.node in reached]
+    if not heads:
+        return {}
     rng, values, marked, waiting = np.random.default_rng(seed), {}, {}, {n: len(u) for n, u in graph.consumers().items()}
     with mx.autograd.record(train_mode=False):
         for node in graph.topological():
@@ -205,19 +215,19 @@ def sensitivities(graph, sample, statistics, seed, ctx):
             elif node.op in LAYERS:
                 marked[node] = _Marked(node, inputs)
                 values[node] = [marked[node].result]
-            else:
+            elif node in reached:
                 values[node] = invoke(node, inputs)
+            else:
+                with mx.autograd.pause():
+                    values[node] = invoke(node, inputs)
             for entry in node.inputs:
                 waiting[entry.node] -= 1
                 if waiting[entry.node] == 0:
                     values.pop(entry.node, None)
-    heads = [values[entry.node][entry.index] for entry in graph.outputs]
+    heads = [values[entry.node][entry.index] for entry in heads]
     directions = [rng.standard_normal(head.shape) / max(float((head ** 2).sum().asscalar()) * len(heads), 1e-30) ** 0.5
                   for head in heads]
-    try:
-        mx.autograd.backward(heads, [mx.nd.array(v, dtype="float32", ctx=ctx) for v in directions])
-    except mx.MXNetError:
-        return {}
+    mx.autograd.backward(heads, [mx.nd.array(v, dtype="float32", ctx=ctx) for v in directions])
     found = {}
     for node, layer in marked.items():
         seen = statistics[node.inputs[0].node.name]
@@ -225,15 +235,26 @@ def sensitivities(graph, sample, statistics, seed, ctx):
     return found
 
 
+def _differentiable(graph):
+    """The nodes that a gradient can be taken of, back to a layer at least."""
+    found = set()
+    for node in graph.topological():
+        if node.op in LAYERS or (node.op in DIFFERENTIABLE and any(e.node in found for e in node.inputs)):
+            found.add(node)
+    return found
+
+
 class _Marked:
     """A layer that computes `result` and keeps what its gradients are read from."""
 
     def __init__(self, node, inputs):
-        self.node, self.x, self.weight = node, inputs[0], inputs[1]
-        self.before = _zeros(self.x, self.x.shape)
+        self.node, self.before = node, _zeros(inputs[0], inputs[0].shape)
         if node.op == "Convolution":
+            self.weight = inputs[1]
             self.weight.attach_grad()
-        result = invoke(node, [self.x + self.before] + inputs[1:])[0]
+        else:
+            self.x = inputs[0].asnumpy()
+        result = invoke(node, [inputs[0] + self.before] + inputs[1:])[0]
         self.after = _zeros(result, result.shape if node.op == "FullyConnected" else (1, result.shape[1], 1, 1))
         self.result = mx.nd.broadcast_add(result, self.after)
 
@@ -242,7 +263,7 @@ class _Marked:
         before, after = self.before.grad.asnumpy(), self.after.grad.asnumpy().astype(np.float64)
         per_input = np.square(before, dtype=np.float64).sum(axis=(0,) + tuple(range(2, before.ndim)))
         if self.node.op == "FullyConnected":  # without the gradient of all weights, which may be the largest tensor there is
-            x = self.x.asnumpy() - means
+            x = self.x - means
             return Sensitivity(per_input, np.einsum("no,nm,mo->o", after, x @ x.T, after, optimize=True),
                                np.einsum("ni,nm,mi->i", x, after @ after.T, x, optimize=True))
         weight = self.weight.grad.asnumpy()

@@ -33,7 +33,7 @@ from mrt.arithmetic import code_range
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, invoke
 from mrt.mxnet_bridge import mx
-from mrt.quantize import Quantizer, Tensor
+from mrt.quantize import Quantizer, Tensor, two_parts
 from mrt.utils import Progress, atomic_write
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
@@ -210,7 +210,8 @@ def inspect(mrt, batches, progress=None):
         raise StateError("inspection needs thresholds: call set_data and calibrate first, or set_th_dict")
     graph = mrt.current_model.graph
     shapes = graph.infer_shapes()
-    quantizer = Recorder(graph, shapes, mrt.th_dict, mrt.channels, mrt.options())
+    facts = graph, shapes, mrt.th_dict, mrt.channels, mrt.options(), mrt.sensitivities
+    quantizer = Recorder(*facts, two_parts(*facts))
     result = quantizer.run()
     probes, by_input = _probes(graph, quantizer, result)
     flat = [(node, probe) for node, found in probes.items() for probe in found]

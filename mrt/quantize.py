@@ -17,7 +17,7 @@ from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
 
-__all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantize_graph"]
+__all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
@@ -192,8 +192,6 @@ class Quantizer:
         source = self.source(node, i)
         precision = self._operand_precision(node, source)
         limit = code_range(precision)
-        if precision > 8:  # both parts at their ends
-            limit = min(limit, (127 << precision - 8) + (1 << precision - 8) // 2 - 1)
         whole = self.options.full_range and self.nonnegative[source] and precision == self.input_precision(node)
         return 2 * limit if whole else limit
 
@@ -233,7 +231,8 @@ class Quantizer:
         """Bound of the weights made from parameter i, whose largest absolute values per output channel are `largest`: a float64
         vector, or a 0-d array for one bound. A threshold that was set below the parameter's largest value lowers all of them."""
         largest = largest.max() if self.options.weight_granularity == "tensor" else largest
-        original = np.abs(self.param(node, i)).max()
+        values = self.param(node, i)
+        original = max(values.max(), -values.min())  # without a copy of what may be the largest tensor there is
         return np.asarray(largest * (self.thresholds[node.inputs[i].node.name] / original if original > 0 else 1.0))
 
     def mean(self, node, i):
@@ -327,7 +326,7 @@ class Quantizer:
         requested = self.options.precisions.get(source.name, {}).get(source.name)
         if requested is None:
             tensor = self.tensors[source]
-            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS), WIDE_MARGIN)
+            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS))
         return self._rescaled(source, code_range(requested))
 
     # --- rescaling
@@ -460,24 +459,30 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None):
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    quantizer = Quantizer(graph, graph.infer_shapes(), thresholds, channels, options, sensitivities)
-    result = quantizer.run()
-    parts = two_parts(quantizer)
-    return Quantizer(graph, quantizer.shapes, thresholds, channels, options, sensitivities, parts).run() if parts else result
+    shapes = graph.infer_shapes()
+    parts = two_parts(graph, shapes, thresholds, channels, options, sensitivities)
+    return Quantizer(graph, shapes, thresholds, channels, options, sensitivities, parts).run()
 
 
-def two_parts(quantizer):
+def two_parts(graph, shapes, thresholds, channels, options, sensitivities):
     """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the products this adds
-    stay within the budget; `quantizer` has run without. The layers come in the order of noise saved per product."""
-    graph, options, noise = quantizer.graph, quantizer.options, quantizer.noise
-    products = {node: int(np.prod(quantizer.shapes[node][0][1:])) * graph.params[node.inputs[1].node.name][0].size
+    stay within the budget. The layers come in the order of noise saved per product, as long as a layer's share of the noise is
+    more than its share of the products."""
+    if not options.two_part_budget or not sensitivities:
+        return {}
+    quantizer = Quantizer(graph, shapes, thresholds, channels, options, sensitivities)
+    quantizer.run()
+    products = {node: int(np.prod(shapes[node][0][1:])) * graph.params[node.inputs[1].node.name][0].size
                 for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
-    total, whole = sum(sum(pair) for pair in noise.values()), sum(products.values())
+    total, whole = sum(sum(pair) for pair in quantizer.noise.values()), sum(products.values())
     choices = []
-    for place, (node, (of_input, of_weight)) in enumerate(noise.items()):
+    for place, (node, (of_input, of_weight)) in enumerate(quantizer.noise.items()):
         taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
-        if taken is None and operator_of(node).room_for_parts(node, quantizer) > 1:
-            savings = {"input": of_input, "weight": of_weight}
+        room = operator_of(node).room_for_parts(node, quantizer)
+        if taken is None and room > 0:
+            # where all codes are used already, the input has a bit less to gain
+            more = room - (quantizer.layer_wants(node, 0) > code_range(quantizer.weight_precision))
+            savings = {"input": of_input * (1 - 4.0 ** -more), "weight": of_weight * (1 - 4.0 ** -room)}
             part = max(savings, key=savings.get)
             choices.append((savings[part] / products[node], -place, node, part))
     chosen, left = {}, options.two_part_budget * whole

@@ -211,7 +211,9 @@ class MRT:
             self._observed = True
             self._batches += 1
             if self._batches <= SENSITIVITY_BATCHES:
-                found = calibrate.sensitivities(graph, self._data[:1], self._statistics, self._batches, ctx or mx.cpu())
+                # a network may hold on to the batch it was prepared for, which is 1 as a rule
+                sample = self._data[:graph.find("data").tuple("__shape__")[0]]
+                found = calibrate.sensitivities(graph, sample, self._statistics, self._batches, ctx or mx.cpu())
                 for name, more in found.items():
                     self.sensitivities.setdefault(name, []).append(more)
         found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)

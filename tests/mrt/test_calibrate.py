@@ -148,3 +148,45 @@ def test_every_method_gives_bounds_no_larger_than_the_maximum(method):
     largest, found = thresholds([nets.batch(nets.SMALL_SHAPE)]), thresholds([nets.batch(nets.SMALL_SHAPE)], method=method)
     assert found.keys() == largest.keys()
     assert all(0 < found[name] <= largest[name] for name in found)
+
+
+@pytest.mark.parametrize("op", ["dense", "conv", "depthwise"])
+def test_sensitivities_say_how_errors_reach_the_outputs(op):
+    """Against the derivatives themselves; 300 random directions leave an error of some percent."""
+    data = mx.sym.var("data")
+    layer = {"dense": lambda: mx.sym.FullyConnected(data, num_hidden=5, name="y"),
+             "conv": lambda: mx.sym.Convolution(data, kernel=(3, 3), num_filter=5, num_group=1, name="y"),
+             "depthwise": lambda: mx.sym.Convolution(data, kernel=(3, 3), num_filter=4, num_group=4, name="y")}[op]()
+    shape = (1, 4) if op == "dense" else (1, 4, 6, 6)
+    model, rng = nets.model(mx.sym.relu(layer), shape), np.random.default_rng(0)
+    x = rng.normal(size=shape) + 1
+    model.prepare(shape)
+    statistics = {}
+    calibrate.observe(model.graph, x, statistics, mx.cpu())
+    statistics["data"].sums = statistics["data"].sums * 0  # as if the means were 0: all of the input counts
+    found = [calibrate.sensitivities(model.graph, x, statistics, seed, mx.cpu())["y"] for seed in range(300)]
+    per_input, per_weight, per_weight_inputs = (np.mean(values, axis=0) for values in zip(*found))
+
+    weight = model.graph.params["y_weight"].copy()
+    right = nets.run(model, mx.nd.array(x))[0].astype(np.float64)
+
+    def power(name, place, step=1e-2):
+        """Of the derivative of the outputs by one number, relative to the outputs."""
+        values = {"data": x.copy(), "y_weight": weight.copy()}
+        values[name].flat[place] += step
+        model.graph.params["y_weight"] = values["y_weight"]
+        return (((nets.run(model, mx.nd.array(values["data"]))[0] - right) / step) ** 2).sum() / (right ** 2).sum()
+
+    of_data = np.array([power("data", i) for i in range(x.size)]).reshape(4, -1).sum(axis=1)
+    of_weight = np.array([power("y_weight", i) for i in range(weight.size)]).reshape(len(weight), -1).sum(axis=1)
+    np.testing.assert_allclose(per_input, of_data, rtol=0.25)
+    np.testing.assert_allclose(per_weight, of_weight, rtol=0.25)
+    assert per_weight_inputs.sum() == pytest.approx(per_weight.sum())
+
+
+def test_a_network_without_gradients_has_no_sensitivities():
+    x = nets.conv(mx.sym.var("data"), "c", num_filter=3)
+    model = nets.model(mx.sym.argmax(x, axis=1), (1, 2, 5, 5))
+    statistics, data = {}, np.ones((1, 2, 5, 5), np.float32)
+    calibrate.observe(model.graph, data, statistics, mx.cpu())
+    assert calibrate.sensitivities(model.graph, data, statistics, 0, mx.cpu()) == {}

@@ -116,7 +116,7 @@ def test_finds_the_threshold_that_is_too_small(culprit):
 
 
 def test_names_a_threshold_that_is_too_large():
-    report = inspect(calibrated(data=400.0), [nets.batch(nets.SMALL_SHAPE, 5)])
+    report = inspect(calibrated(data=200.0), [nets.batch(nets.SMALL_SHAPE, 5)])
     assert report.worst[0].name == "data" and "far above" in report.worst[0].advice[0]
     assert report.worst[0].bits_used <= 3
 

@@ -10,6 +10,7 @@ from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError, StateError
 from mrt.mxnet_bridge import mx
+from mrt.quantize import Quantizer, two_parts
 from mrt.transformer import MRT, Model, ModelSpliter, reduce_graph
 
 
@@ -210,9 +211,9 @@ def test_a_float_model_does_not_compile(tmp_path):
 
 
 TECHNIQUES = [{}, {"weight_granularity": "tensor"}, {"full_range": False}, {"equalize": False}, {"clip_inputs": False},
-              {"bias_correction": False},
+              {"bias_correction": False}, {"two_part_budget": 0}, {"two_part_budget": 1},
               {"weight_granularity": "tensor", "full_range": False, "equalize": False, "clip_inputs": False,
-               "bias_correction": False}]
+               "bias_correction": False, "two_part_budget": 0}]
 
 
 @pytest.mark.parametrize("techniques", TECHNIQUES, ids=lambda t: ",".join(t) or "default")
@@ -277,6 +278,45 @@ def test_a_layer_may_take_its_input_in_two_parts(layer, bits):
         mrt.quantize()
         found[precision] = snr(real, integers(mrt, x)[0] / mrt.get_output_scales()[0])
     assert found[bits] > found[8] + 0.5
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv_no_bias", "grouped", "depthwise", "dense"])
+def test_a_layer_may_take_its_weights_in_two_parts(layer):
+    shape = (2, 4, 9, 8)
+    x, found = nets.batch(shape), {}
+    model = nets.model(LAYERS[layer](mx.sym.var("data")), shape)
+    model.prepare(shape)
+    mrt = model.get_mrt()
+    mrt.set_data(x)
+    mrt.calibrate()
+    graph, scale = model.graph, 127 / mrt.th_dict["data"]
+    codes = sim.load_real_data(x, "data", {"data": {"scale": scale, "target_bit": 8}})
+    exact = nets.run(model, codes / scale)[0]
+    for parts in ({}, {graph.find("y"): "weight"}):
+        result = Quantizer(graph, graph.infer_shapes(), mrt.th_dict, mrt.channels, mrt.options(), parts=parts).run()
+        output = Model.of(result.graph).to_graph()(codes.astype("float64")).asnumpy()
+        found[bool(parts)] = snr(exact, output / result.outputs[0].scale)
+    assert found[True] > found[False] + 10
+
+
+def test_layers_in_two_parts_stay_within_the_budget_and_come_where_the_noise_is():
+    """Two layers of equal cost: the one whose errors the rest of the network amplifies is taken first."""
+    x = mx.sym.relu(nets.conv(mx.sym.var("data"), "a", num_filter=4, kernel=(1, 1)))
+    x = mx.sym.relu(nets.conv(x, "b", num_filter=4, kernel=(1, 1)))
+    symbol, shape = nets.conv(x, "c", num_filter=4, kernel=(1, 1)), (2, 4, 6, 6)
+    model = nets.model(symbol, shape)
+    model.prepare(shape)
+    mrt = model.get_mrt()
+    mrt.set_data(nets.batch(shape))
+    mrt.calibrate()
+    graph, loud = model.graph, {}
+    for name, known in mrt.sensitivities.items():
+        loud[name] = [type(one)(*(v * (1e4 if name == "b" else 1e-4) for v in one)) for one in known]
+    facts = graph, graph.infer_shapes(), mrt.th_dict, mrt.channels
+    for budget, expected in ((0, set()), (0.3, set()), (0.34, {"b"}), (1, {"b"})):
+        options = mrt.options()._replace(two_part_budget=budget)
+        assert {node.name for node in two_parts(*facts, options, loud)} == expected
+    assert two_parts(*facts, mrt.options(), {}) == {}
 
 
 def test_two_parts_of_a_bad_layer_or_width_are_refused():
