@@ -1,8 +1,10 @@
 """Can this network be quantized? Every node that cannot is listed, with the reason and a remedy.
 
-    python -m mrt.check net.json net.params --shape 1,3,224,224
-    python -m mrt.check net --shape 1,3,224,224      # net.json, or net-symbol.json and net-0000.params as MXNet exports them
-    python -m mrt.check --operators                  # the table of supported operators, as markdown
+    mrt check net.json net.params --shape 1,3,224,224
+    mrt check net --shape 1,3,224,224      # net.json, net.params; or net-symbol.json, net-0000.params as MXNet exports them
+    mrt check --operators                  # the table of supported operators, as markdown
+
+`python -m mrt.check` is the same command.
 
 Exit status: 0 it can, 1 it cannot (or cannot be read), 2 wrong usage.
 """
@@ -55,6 +57,9 @@ def operator_table():
 def _files(model, params):
     if params:
         return model, params
+    if model.endswith(".json"):
+        stem = model[:-len(".json")]
+        return model, f"{stem[:-len('-symbol')]}-0000.params" if stem.endswith("-symbol") else f"{stem}.params"
     pairs = [(f"{model}.json", f"{model}.params"), (f"{model}-symbol.json", f"{model}-0000.params")]
     return next((pair for pair in pairs if Path(pair[0]).exists()), pairs[0])
 
@@ -73,11 +78,12 @@ def _print(graph, found):
         print(f"  {item['node']} ({item['operator']}): {item['reason']}\n    remedy: {item['remedy']}")
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m mrt.check", description=__doc__,
+def main(argv=None, prog="python -m mrt.check"):
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="the symbol file, or the common beginning of both file names")
-    parser.add_argument("params", nargs="?", help="the params file")
+    parser.add_argument("model", nargs="?", help="the symbol file, or the beginning of both file names")
+    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
     parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")

@@ -1,9 +1,9 @@
 """Where accuracy is lost: every tensor of the float network beside its integers, on a few batches.
 
-    python -m mrt.inspection CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
+    mrt inspect CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
 
-runs the stages of `mrt.main2` up to calibration (or loads what they kept), quantizes, and computes both networks node by node.
-In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
+(also `python -m mrt.inspection`) runs the stages of `mrt run` up to calibration (or loads what they kept), quantizes, and
+computes both networks node by node. In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
 
 A node is judged by what its consumers take of it: the integers after rescaling and clipping. So a threshold that is too small
 shows at the node it belongs to. Where consumers take it in several ways, the worst counts.
@@ -546,9 +546,9 @@ def _positive(text):
     return value
 
 
-def main(argv=None):
+def main(argv=None, prog="python -m mrt.inspection"):
     """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m mrt.inspection", description=__doc__,
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", help="the .ini file that main2 takes")
     parser.add_argument("--batches", type=_positive, default=4, help="batches to compare (4)")

@@ -1,6 +1,6 @@
 """The command: from a configuration to a compiled integer model and its accuracy.
 
-    python -m mrt.main2 model_zoo/mnist.ini
+    mrt run model_zoo/mnist.ini            # also: python -m mrt.main2 model_zoo/mnist.ini
 
 Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
 first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
@@ -477,12 +477,12 @@ def run_configured(path, action):
     return 1
 
 
-def main(argv=None):
+def main(argv=None, prog="python -m mrt.main2"):
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if len(argv) != 1 or argv[0].startswith("-"):
         wanted = argv[:1] in (["-h"], ["--help"])
-        usage = "usage: python -m mrt.main2 CONFIGURATION.ini"
+        usage = f"usage: {prog} CONFIGURATION.ini"
         print(f"{usage}\n\nSections and keys (key, default, meaning):\n\n{config.explain()}" if wanted else usage,
               file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
