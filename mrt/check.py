@@ -17,6 +17,7 @@ from pathlib import Path
 from mrt.errors import MRTError
 from mrt.graph import Graph
 from mrt.ops import OPERATORS, Operator, integer
+from mrt.ops.refused import Refused
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
@@ -40,7 +41,8 @@ def findings(graph, input_shape=None):
 
 
 def operator_table():
-    """Markdown: the names of the operators, what they are, and whether they become integers themselves (core) or as others."""
+    """Markdown: the names of the operators, what they are, and whether they become integers themselves (core), as others
+    (rewritten), or not at all (refused)."""
     names = {}
     for name, operator in OPERATORS.items():
         if type(operator).__module__ != integer.__name__:
@@ -48,9 +50,10 @@ def operator_table():
     rows = []
     for cls, group in names.items():
         core = any(getattr(cls, rule) is not getattr(Operator, rule) for rule in ("quantize", "export"))
+        how = "refused" if cls is Refused else "core" if core else "rewritten"
         what = " ".join(cls.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
-        rows.append((", ".join(f"`{name}`" for name in group), what, "core" if core else "rewritten"))
-    rows.sort(key=lambda row: row[0].lower())
+        rows.append((", ".join(f"`{name}`" for name in group), what, how))
+    rows.sort(key=lambda row: (row[2] == "refused", row[0].lower()))
     return "\n".join("| " + " | ".join(row) + " |" for row in [("operator", "what it is", "how"), ("---",) * 3, *rows]) + "\n"
 
 

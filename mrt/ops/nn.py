@@ -3,8 +3,9 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.errors import MRTError
-from mrt.graph import Node
+from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, register
+from mrt.ops.transform import sliced
 
 # the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
 MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
@@ -22,12 +23,6 @@ class _Weighted(Operator):
     def reject(self, node, graph, shapes):
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
             return "its weight or bias is a computed tensor; make both parameters"
-        weight = graph.params[node.inputs[1].node.name]
-        products, bias = int(np.prod(weight.shape[1:])), len(node.inputs) > 2
-        limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
-        if products > limit:
-            return (f"{products} products per output do not fit 32 bits (at most {limit} {'with' if bias else 'without'} bias); "
-                    "make the layer narrower")
         return None
 
     def nonnegative(self, node, inputs):
@@ -165,13 +160,32 @@ def _largest(weight, finer):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """Two-dimensional, NCHW; any stride, padding, dilation and groups; with or without bias."""
+    """One- or two-dimensional, NCW or NCHW; any stride, padding, dilation and groups; with or without bias."""
 
     def reject(self, node, graph, shapes):
-        if len(node.tuple("kernel")) != 2 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; use two-dimensional "
-                    "NCHW convolution")
-        return super().reject(node, graph, shapes)
+        layout = {1: "NCW", 2: "NCHW"}.get(len(node.tuple("kernel")))
+        if layout is None or node.str("layout", layout) not in (layout, "None"):
+            return (f"kernel={node.str('kernel')} layout={node.str('layout', layout)}; use one- or two-dimensional "
+                    "convolution in layout NCW or NCHW")
+        reason = super().reject(node, graph, shapes)
+        if reason:
+            return reason
+        products, bias = int(np.prod(graph.params[node.inputs[1].node.name].shape[1:])), len(node.inputs) > 2
+        limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
+        if products > limit:
+            return (f"{products} products per output do not fit 32 bits (at most {limit} {'with' if bias else 'without'} bias); "
+                    "convolve parts of the channels and add the results")
+        return None
+
+    def rewrite(self, node, inputs, r):
+        if len(node.tuple("kernel")) == 2:
+            return node.with_inputs(inputs)
+        attrs = {key: str(node.tuple(key) + (rest,)) for key, rest in (("kernel", 1), ("stride", 1), ("dilate", 1), ("pad", 0))
+                 if node.tuple(key)}
+        column = r.add("expand_dims", [inputs[0]], {"axis": 3}, node.name)
+        weight = r.param(r.params[inputs[1].node.name][..., None], inputs[1].node.name)
+        result = r.add("Convolution", (column, weight, *inputs[2:]), {**node.attrs, **attrs, "layout": "NCHW"}, node.name)
+        return Node("squeeze", node.name, [result], {"axis": 3})
 
     def of_inputs(self, node, vector, weight):
         groups = node.int("num_group", 1)
@@ -199,19 +213,35 @@ class Convolution(_Weighted):
 
 @register("FullyConnected")
 class FullyConnected(_Weighted):
-    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back."""
+    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back; very wide ones are taken in parts."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
         attrs = {**node.attrs, "flatten": "False"}
         if len(shape) == 2:
-            return Node(node.op, node.name, inputs, attrs)
+            return self._in_parts(node, inputs, attrs, r)
         if node.bool("flatten", True):
             flat = r.add("Flatten", [inputs[0]], {}, node.name)
-            return Node(node.op, node.name, (flat,) + inputs[1:], attrs)
+            return self._in_parts(node, (flat,) + inputs[1:], attrs, r)
         rows = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {shape[-1]})"}, node.name)
-        dense = r.add(node.op, (rows,) + inputs[1:], attrs, node.name)
+        dense = Entry(self._in_parts(node, (rows,) + inputs[1:], attrs, r, r.name(node.name)), 0)
         return Node("Reshape", node.name, [dense], {"shape": str((-1,) + tuple(shape[1:-1]) + (node.int("num_hidden"),))})
+
+    @staticmethod
+    def _in_parts(node, inputs, attrs, r, name=None):
+        """The layer on an input of rank 2, as a sum of layers where its products would not fit 32 bits."""
+        name, weight = name or node.name, r.params[inputs[1].node.name]
+        if weight.shape[1] <= (MAX_PRODUCTS_WITH_BIAS if len(inputs) > 2 else MAX_PRODUCTS):
+            return Node(node.op, name, inputs, attrs)
+        total = None
+        for begin in range(0, weight.shape[1], MAX_PRODUCTS_WITH_BIAS):
+            end = min(begin + MAX_PRODUCTS_WITH_BIAS, weight.shape[1])
+            part = Entry(sliced(r.name(node.name), inputs[0], 1, begin, end, 2), 0)
+            columns = r.param(weight[:, begin:end], inputs[1].node.name)
+            bias = () if total else inputs[2:]
+            layer = Node(node.op, r.name(node.name), (part, columns, *bias), {**attrs, "no_bias": not bias})
+            total = layer if total is None else Node("broadcast_add", r.name(node.name), [Entry(total, 0), Entry(layer, 0)])
+        return Node(total.op, name, total.inputs, total.attrs)
 
     def export(self, node, inputs, c):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})
@@ -232,13 +262,7 @@ class Pooling(Operator):
         if node.bool("global_pool"):
             return None
         full = node.str("pooling_convention", "valid") == "full"
-        if kind == "max":
-            return _last_window_outside(node, shapes) if full else None
-        if any(node.tuple("pad")) and kind == "avg" and not node.bool("count_include_pad", True):
-            return "it leaves the padding out of averages (count_include_pad=False); use count_include_pad=True, or no padding"
-        if full and _last_window_cut(node, shapes):
-            return "its last windows reach beyond the input (pooling_convention=full); use pooling_convention=valid"
-        return None
+        return _last_window_outside(node, shapes) if full else None
 
     def rewrite(self, node, inputs, r):
         shape, kind = r.shape(node.inputs[0]), node.str("pool_type", "max")
@@ -252,22 +276,39 @@ class Pooling(Operator):
             return r.again(Node("_mul_scalar", node.name, [total], {"scalar": repr(1.0 / (shape[2] * shape[3]))}))
         if kind == "max":
             return node.with_inputs(inputs)
-        kernel, channels = node.tuple("kernel"), shape[1]
-        weight = np.full((channels, 1) + kernel, 1.0 if kind == "sum" else 1.0 / (kernel[0] * kernel[1]))
+        return self._windows(node, inputs[0], shape, r.shape(Entry(node, 0))[2:], r)
+
+    @staticmethod
+    def _windows(node, entry, shape, out, r):
+        """Sums over windows as a convolution with ones; averages divide by the number of elements, which is another one at the
+        borders where windows are cut or padding does not count."""
+        kernel, channels, kind = node.tuple("kernel"), shape[1], node.str("pool_type")
+        stride, pad = node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0)
+        counts, beyond = [], []
+        for size, count, k, s, p in zip(shape[2:], out, kernel, stride, pad):
+            begin = np.arange(count) * s - p
+            end = np.minimum(begin + k, size + p)
+            beyond.append(max(int(begin[-1]) + k - size - p, 0))
+            inside = np.minimum(end, size) - np.maximum(begin, 0)
+            counts.append(end - begin if node.bool("count_include_pad", True) else inside)
+        if any(beyond):
+            widths = (0, 0, 0, 0, pad[0], pad[0] + beyond[0], pad[1], pad[1] + beyond[1])
+            entry, pad = r.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths)}, node.name), (0, 0)
+        counts = np.outer(*counts)
+        same = counts.min() == counts.max()
+        weight = np.full((channels, 1) + kernel, 1.0 / counts[0, 0] if kind == "avg" and same else 1.0)
         attrs = {"kernel": node.str("kernel"), "num_filter": channels, "num_group": channels, "no_bias": "True",
-                 "stride": str(node.tuple("stride") or (1, 1)), "pad": str(node.tuple("pad") or (0, 0))}
-        return Node("Convolution", node.name, (inputs[0], r.param(weight, f"{node.name}_weight")), attrs)
+                 "stride": str(stride), "pad": str(pad)}
+        inputs = (entry, r.param(weight, f"{node.name}_weight"))
+        if kind == "sum" or same:
+            return Node("Convolution", node.name, inputs, attrs)
+        shares = r.param((1.0 / counts)[None, None], f"{node.name}_shares")
+        return Node("broadcast_mul", node.name, [r.add("Convolution", inputs, attrs, node.name), shares])
 
     def export(self, node, inputs, c):
         return c.emit(node, "max_pool2d", inputs, {
             "pool_size": node.tuple("kernel"), "strides": node.tuple("stride") or (1, 1), "padding": node.tuple("pad") or (0, 0),
             "ceil_mode": node.str("pooling_convention", "valid") == "full"})
-
-
-def _last_window_cut(node, shapes):
-    shape = shapes[node.inputs[0].node][node.inputs[0].index][2:]
-    steps = zip(shape, shapes[node][0][2:], node.tuple("kernel"), node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0))
-    return any((count - 1) * stride + kernel > size + 2 * pad for size, count, kernel, stride, pad in steps)
 
 
 def _last_window_outside(node, shapes):

@@ -12,7 +12,7 @@ def unsupported(graph, shapes):
         if node.is_variable:
             continue
         if node.kind not in OPERATORS:
-            found.append((node, "the operator is not supported; split the network before it, or replace it"))
+            found.append((node, "the operator is not supported; split the network before it (Model.split), or replace it"))
             continue
         reason = OPERATORS[node.kind].reject(node, graph, shapes)
         if reason:

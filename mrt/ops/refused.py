@@ -1,0 +1,29 @@
+"""Operators that are known and cannot become integers, with what to do about each."""
+from mrt.ops.base import Operator, register
+
+_COMPARE = "values that differ by less than a step become equal integers; compare with a bound, by > or <="
+_MATRICES = ("the runtime multiplies matrices by constant weights only; split the network before it (Model.split), or use a "
+             "convolution or dense layer")
+_ORDER = "the runtime cannot sort; split the network before it (Model.split) and sort its integers there"
+_RESIZE = "the runtime repeats elements but does not interpolate; use UpSampling with sample_type=nearest"
+_DETECTION = "it selects among boxes after the network proper; split the network before it (Model.split)"
+_RANDOM = "its output is random; remove the node"
+
+_REASONS = {
+    **dict.fromkeys(("broadcast_equal", "_equal", "_equal_scalar", "broadcast_not_equal", "_not_equal", "_not_equal_scalar"),
+                    _COMPARE),
+    **dict.fromkeys(("batch_dot", "dot", "_linalg_gemm2"), _MATRICES),
+    **dict.fromkeys(("topk", "sort", "argsort"), _ORDER),
+    **dict.fromkeys(("_contrib_BilinearResize2D", "BilinearSampler"), _RESIZE),
+    **dict.fromkeys(("_contrib_box_nms", "_contrib_MultiBoxDetection", "ROIPooling", "_contrib_ROIAlign"), _DETECTION),
+    **dict.fromkeys(("_random_normal", "_random_uniform"), _RANDOM),
+    "RNN": "the runtime has no recurrent layers; unroll it into FullyConnected and Activation nodes",
+}
+
+
+@register(*_REASONS)
+class Refused(Operator):
+    """Not possible in integers, or not in those of the runtime; the reason and a remedy are reported."""
+
+    def reject(self, node, graph, shapes):
+        return _REASONS[node.op]
