@@ -33,7 +33,7 @@ from mrt.arithmetic import code_range
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, invoke
 from mrt.mxnet_bridge import mx
-from mrt.quantize import Quantizer, Tensor
+from mrt.quantize import Tensor
 from mrt.utils import Progress, atomic_write
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
@@ -113,8 +113,9 @@ def _decibel(relative_noise):
 
 # ---- what the consumers take -----------------------------------------------------------------------------------------
 
-class Recorder(Quantizer):
-    """Quantizes as ever and keeps what every consumer takes of its inputs: `taken[consumer, i]` = (source, Tensor, zero)."""
+class Recording:
+    """Before a quantizer among the bases of a class: quantizes as ever, and keeps what every consumer takes of its inputs:
+    `taken[consumer, i]` = (source, Tensor, zero)."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -210,7 +211,8 @@ def inspect(mrt, batches, progress=None):
         raise StateError("inspection needs thresholds: call set_data and calibrate first, or set_th_dict")
     graph = mrt.current_model.graph
     shapes = graph.infer_shapes()
-    quantizer = Recorder(graph, shapes, mrt.th_dict, mrt.channels, mrt.options())
+    kind, options = mrt.quantizer()
+    quantizer = type("Recorder", (Recording, kind), {})(graph, shapes, mrt.th_dict, mrt.channels, options)
     result = quantizer.run()
     probes, by_input = _probes(graph, quantizer, result)
     flat = [(node, probe) for node, found in probes.items() for probe in found]

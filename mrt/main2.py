@@ -189,7 +189,8 @@ class Run:
             mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
             self._save_top()
             self._keep("QUANTIZATION")
-        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}"
+        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}" + (
+            f", preset {part.preset}" if part.preset != "default" else "")
 
     def _set_quantization(self):
         """Tell the quantizer what stands in the configuration."""
@@ -203,7 +204,9 @@ class Run:
             mrt.set_threshold(name, threshold)
         for layer, precision in part.operand_precision.items():
             mrt.set_operand_prec(layer, precision)
-        mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
+        mrt.set_preset(part.preset)
+        if part.preset == "default":
+            mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
 

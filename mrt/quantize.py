@@ -58,6 +58,7 @@ class Options(NamedTuple):
     bias_correction: bool = True
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
+    shift_bits: int = 5  # for mrt.original alone
 
 
 TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction")
@@ -94,13 +95,17 @@ class Quantizer:
             elif node.name in self.options.restore:
                 self.tensors[node] = self._restored(node)
             else:
-                self.tensors[node] = operator_of(node).quantize(node, self)
+                self.tensors[node] = self.quantized(node)
         outputs = [self._output(entry) for entry in self.graph.outputs]
         graph = Graph([tensor.entry for tensor in outputs], self.params)
         graph.check_names()
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
                          {node.name: t.precision for node, t in self.tensors.items()},
                          {node.name: t for node, t in self.tensors.items()})
+
+    def quantized(self, node):
+        """The Tensor that takes the place of `node`: by its operator's own rule."""
+        return operator_of(node).quantize(node, self)
 
     # --- tensors: `i` numbers the inputs of `node`
 
@@ -393,13 +398,13 @@ class Quantizer:
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, channels, options):
+def quantize_graph(graph, thresholds, channels, options, quantizer=Quantizer):
     """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `channels`: name ->
-    calibrate.Channels, where known. Returns a Quantized."""
+    calibrate.Channels, where known; `quantizer`: the class that does it. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    return Quantizer(graph, graph.infer_shapes(), thresholds, channels, options).run()
+    return quantizer(graph, graph.infer_shapes(), thresholds, channels, options).run()
