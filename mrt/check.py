@@ -2,6 +2,7 @@
 
     mrt check net.json net.params --shape 1,3,224,224
     mrt check net --shape 1,3,224,224      # net.json, net.params; or net-symbol.json, net-0000.params as MXNet exports them
+    mrt check net --keys box,score         # only what the nodes box and score need
     mrt check --operators                  # the table of supported operators, as markdown
 
 `python -m mrt.check` is the same command.
@@ -14,29 +15,34 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mrt.errors import MRTError
+from mrt.errors import ModelError, MRTError
 from mrt.graph import Graph
 from mrt.ops import OPERATORS, Operator, integer
 from mrt.ops.refused import Refused
-from mrt.passes.fold_constants import fold_constants
-from mrt.passes.inputs import name_input
-from mrt.passes.prepare import prepare
-from mrt.passes.validate import unsupported
+from mrt.passes.heads import without_losses
+from mrt.passes.prepare import prepare, with_input
+from mrt.passes.validate import names_above, unsupported
 
 __all__ = ["findings", "main", "operator_table"]
 
 
-def findings(graph, input_shape=None):
-    """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` as for
-    Model.prepare. ModelError when names, inputs or shapes are wrong."""
-    graph.check_names()
-    named = fold_constants(name_input(graph, input_shape))
+def findings(graph, input_shape=None, keys=()):
+    """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` and
+    `keys` as for Model.prepare. ModelError when names, inputs or shapes are wrong."""
+    graph = without_losses(graph)
+    named = with_input(graph, input_shape)
+    unknown = [key for key in keys if named.find(key) is None]
+    if unknown:
+        raise ModelError(f"the network has no node {', '.join(unknown)} to be split at")
     found = []
+    above = names_above(named, keys)
     for node, text in unsupported(named, named.infer_shapes()):
+        if node.name in above:
+            continue
         reason, _, remedy = text.rpartition("; ")
         found.append({"operator": node.kind, "node": node.name, "reason": reason, "remedy": remedy})
     if not found:
-        prepare(graph, input_shape)
+        prepare(graph, input_shape, keys)
     return found
 
 
@@ -71,10 +77,17 @@ def _shape(text):
     return tuple(int(extent) for extent in text.split(","))
 
 
-def _print(graph, found):
+def _names(text):
+    return tuple(text.split(","))
+
+
+def _print(graph, found, keys):
     if not found:
-        counts = Counter(node.kind for node in graph.topological() if not node.is_variable)
-        print(f"can be quantized: {sum(counts.values())} nodes, " + ", ".join(f"{n} {op}" for op, n in sorted(counts.items())))
+        above = names_above(graph, keys)
+        counts = Counter(node.kind for node in graph.topological() if not node.is_variable and node.name not in above)
+        where = f" up to {', '.join(keys)}" if above else ""
+        kinds = ", ".join(f"{n} {op}" for op, n in sorted(counts.items()))
+        print(f"can be quantized{where}: {sum(counts.values())} nodes, {kinds}")
         return
     print(f"cannot be quantized: {len(found)} node{'s' if len(found) > 1 else ''}")
     for item in found:
@@ -88,6 +101,8 @@ def main(argv=None, prog="python -m mrt.check"):
     parser.add_argument("model", nargs="?", help="the symbol file, or the beginning of both file names")
     parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
     parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
+    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
+                        help="nodes where the network will be split: only what they need is looked at")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
     args = parser.parse_args(argv)
@@ -98,7 +113,7 @@ def main(argv=None, prog="python -m mrt.check"):
         parser.error("name a model, or ask for --operators")
     try:
         graph = Graph.load(*_files(args.model, args.params))
-        found = findings(graph, args.shape)
+        found = findings(graph, args.shape, args.keys)
     except MRTError as error:
         print(json.dumps({"supported": False, "error": str(error)}) if args.json else f"error: {error}",
               file=sys.stdout if args.json else sys.stderr)
@@ -106,7 +121,7 @@ def main(argv=None, prog="python -m mrt.check"):
     if args.json:
         print(json.dumps({"supported": not found, "unsupported": found}, indent=2))
     else:
-        _print(graph, found)
+        _print(graph, found, args.keys)
     return 1 if found else 0
 
 

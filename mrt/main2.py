@@ -139,7 +139,7 @@ class Run:
 
     def prepare(self):
         """Rewrite the model to the operators that can become integers."""
-        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)))
+        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
         if self.settings.prepare.dump:
             self.model.save(*extend_fname(self._prefix(".prepare")))
             self._keep("PREPARE")

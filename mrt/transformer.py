@@ -22,6 +22,7 @@ from mrt.graph import Entry, Graph, Node
 from mrt.mxnet_bridge import mx
 from mrt.original import Original
 from mrt.passes.fold_constants import fold_constants
+from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
 from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
@@ -34,11 +35,12 @@ PRESETS = {"default": Quantizer, "original": Original}
 
 
 class Model:
-    """A network: an MXNet symbol and its parameters (`graph` holds both; `symbol` and `params` are views of it)."""
+    """A network: an MXNet symbol and its parameters (`graph` holds both; `symbol` and `params` are views of it). Training heads,
+    which wait for labels, become what they predict."""
 
     def __init__(self, symbol, params, dtype="float32"):
         """`params`: name -> NDArray or numpy array; float ones are kept in `dtype`."""
-        self.graph = Graph.from_symbol(symbol, params)
+        self.graph = without_losses(Graph.from_symbol(symbol, params))
         self.graph.params = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in self.graph.params.items()}
 
     @staticmethod
@@ -91,18 +93,19 @@ class Model:
     @staticmethod
     def load(symbol_file, params_file):
         """Read a checkpoint written by `save`, `export`, `save_checkpoint` or gluon. ModelError says what is wrong with it."""
-        return Model.of(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file)))
+        return Model.of(without_losses(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file))))
 
-    def prepare(self, input_shape=None):
+    def prepare(self, input_shape=None, keys=()):
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
-        filled in, {name: shape}, or None to take the shape the symbol declares.
+        filled in, {name: shape}, or None to take the shape the symbol declares. `keys`: names of the nodes where `split` will
+        cut, if it will; above them, operators that are not supported stay as they are.
 
         Errors: ModelError for names, inputs, shapes; UnsupportedError (a NotImplementedError) that lists every operator MRT
         cannot quantize.
         """
         if self.is_quantized():
             raise StateError("the model is quantized already; prepare takes the float model")
-        self.graph = prepare(self.graph, input_shape)
+        self.graph = prepare(self.graph, input_shape, keys)
 
     def split(self, keys):
         """(base, top): base computes the nodes named in `keys` (of the prepared network), top the rest from them."""

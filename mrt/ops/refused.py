@@ -1,12 +1,11 @@
 """Operators that are known and cannot become integers, with what to do about each."""
-from mrt.ops.base import Operator, register
+from mrt.ops.base import SPLIT, Operator, register
 
 _COMPARE = "values that differ by less than a step become equal integers; compare with a bound, by > or <="
-_MATRICES = ("the runtime multiplies matrices by constant weights only; split the network before it (Model.split), or use a "
-             "convolution or dense layer")
-_ORDER = "the runtime cannot sort; split the network before it (Model.split) and sort its integers there"
+_MATRICES = f"the runtime multiplies matrices by constant weights only; {SPLIT}, or use a convolution or dense layer"
+_ORDER = f"the runtime cannot sort; {SPLIT} and sort its integers there"
 _RESIZE = "the runtime repeats elements but does not interpolate; use UpSampling with sample_type=nearest"
-_DETECTION = "it selects among boxes after the network proper; split the network before it (Model.split)"
+_DETECTION = f"it selects among boxes after the network proper; {SPLIT}"
 _RANDOM = "its output is random; remove the node"
 
 _REASONS = {

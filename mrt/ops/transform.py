@@ -18,6 +18,9 @@ class _Move(Operator):
 class Flatten(_Move):
     """(N, d1, .., dk) -> (N, d1 * .. * dk)."""
 
+    def rewrite(self, node, inputs, r):
+        return inputs[0] if len(r.shape(node.inputs[0])) == 2 else node.with_inputs(inputs)
+
     def export(self, node, inputs, c):
         return c.emit(node, "flatten", inputs, {})
 
@@ -49,6 +52,8 @@ class ReshapeLike(Operator):
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[1])
+        if r.shape(node.inputs[0]) == shape:
+            return inputs[0]
         return Node("Reshape", node.name, [inputs[0]], {"shape": str((-1,) + tuple(shape[1:]))})
 
 

@@ -19,7 +19,10 @@ def name_input(graph, input_shape=None):
             raise ModelError(f"shapes are given for {', '.join(input_shape)}, but the network's input is {source.name}")
         input_shape = input_shape[source.name]
     shape = tuple(source.tuple("__shape__")) if input_shape is None else tuple(input_shape)
-    if not shape or any(not isinstance(d, int) or d < 1 for d in shape):
+    if not shape:
+        raise ModelError(f"the network does not say which shape its input {source.name} has; give it with the batch filled in, "
+                         "as (1, 3, 224, 224) (mrt check: --shape 1,3,224,224)")
+    if any(not isinstance(d, int) or d < 1 for d in shape):
         raise ModelError("the input shape must be positive integers with the batch filled in, as (1, 3, 224, 224); found "
                          f"{shape}")
     clash = graph.find("data")

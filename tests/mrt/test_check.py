@@ -68,6 +68,17 @@ def test_the_command_mrt(tmp_path, capsys):
     assert 'mrt = "mrt.__main__:main"' in scripts.split("[project.scripts]")[1].split("[")[0]
 
 
+def test_below_the_keys(tmp_path, capsys):
+    saved(tmp_path, bad(), (1, 2, 4, 4))
+    model = [str(tmp_path / "net"), "--shape", "1,2,4,4", "--keys"]
+    assert check.main([*model, "mean"]) == 1
+    assert "1 node\n  mean (Pooling)" in capsys.readouterr().out
+    assert check.main([*model, "data"]) == 0
+    assert "can be quantized up to data: 0 nodes" in capsys.readouterr().out
+    assert check.main([*model, "nothing"]) == 1
+    assert "no node nothing to be split at" in capsys.readouterr().err
+
+
 def _status(function, arguments):
     try:
         return function(arguments)
