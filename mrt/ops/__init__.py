@@ -9,6 +9,7 @@ from mrt.ops import (  # noqa: F401
     rearrange,
     reduce,
     refused,
+    resize,
     select,
     softmax,
     table,

@@ -4,7 +4,6 @@ from mrt.ops.base import SPLIT, Operator, register
 _COMPARE = "values that differ by less than a step become equal integers; compare with a bound, by > or <="
 _MATRICES = f"the runtime multiplies matrices by constant weights only; {SPLIT}, or use a convolution or dense layer"
 _ORDER = f"the runtime cannot sort; {SPLIT} and sort its integers there"
-_RESIZE = "the runtime repeats elements but does not interpolate; use UpSampling with sample_type=nearest"
 _DETECTION = f"it selects among boxes after the network proper; {SPLIT}"
 _RANDOM = "its output is random; remove the node"
 
@@ -13,7 +12,7 @@ _REASONS = {
                     _COMPARE),
     **dict.fromkeys(("batch_dot", "dot", "_linalg_gemm2"), _MATRICES),
     **dict.fromkeys(("topk", "sort", "argsort"), _ORDER),
-    **dict.fromkeys(("_contrib_BilinearResize2D", "BilinearSampler"), _RESIZE),
+    "BilinearSampler": "the runtime gathers by constant places only; use UpSampling, or _contrib_BilinearResize2D",
     **dict.fromkeys(("_contrib_box_nms", "_contrib_MultiBoxDetection", "ROIPooling", "_contrib_ROIAlign"), _DETECTION),
     **dict.fromkeys(("_random_normal", "_random_uniform"), _RANDOM),
     "RNN": "the runtime has no recurrent layers; unroll it into FullyConnected and Activation nodes",
