@@ -3,7 +3,6 @@ import numpy as np
 
 from mrt.graph import Node
 from mrt.ops.base import Operator, register
-from mrt.ops.nn import MAX_PRODUCTS_WITH_BIAS
 
 
 @register("Deconvolution")
@@ -21,10 +20,6 @@ class Deconvolution(Operator):
             return "stride and dilate are both above 1, for which MXNet computes wrong results on the CPU; set one of them to 1"
         if any(before < 0 for before in _borders(node)):
             return "its padding is larger than its kernel; crop the output in its place"
-        weight = graph.params[node.inputs[1].node.name]
-        products = weight.size // weight.shape[1] // node.int("num_group", 1)
-        if products > MAX_PRODUCTS_WITH_BIAS:
-            return f"{products} products per output do not fit 32 bits; use fewer channels, at most {MAX_PRODUCTS_WITH_BIAS}"
         return None
 
     def rewrite(self, node, inputs, r):
@@ -46,9 +41,9 @@ class Deconvolution(Operator):
         weight = r.params[node.inputs[1].node.name]
         weight = weight.reshape((groups, -1) + weight.shape[1:]).swapaxes(1, 2)[..., ::-1, ::-1]
         weight = r.param(weight.reshape((-1,) + weight.shape[2:]), node.inputs[1].node.name)
-        return Node("Convolution", node.name, (entry, weight, *inputs[2:]), {
+        return r.again(Node("Convolution", node.name, (entry, weight, *inputs[2:]), {
             "kernel": node.str("kernel"), "num_filter": node.int("num_filter"), "num_group": groups, "pad": str(before),
-            "stride": "(1, 1)", "dilate": str(node.tuple("dilate") or (1, 1)), "no_bias": len(inputs) < 3})
+            "stride": "(1, 1)", "dilate": str(node.tuple("dilate") or (1, 1)), "no_bias": len(inputs) < 3}))
 
 
 def _borders(node):

@@ -7,8 +7,8 @@ from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, register
 from mrt.ops.transform import sliced
 
-# the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
-MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
+# products summed per output, so that 8-bit operands and a bias stay inside 32 bits
+MAX_PRODUCTS = 32767
 CHUNK_ELEMENTS = 1 << 20
 LOW_BITS = 7  # of the low part of an operand in two parts
 
@@ -131,6 +131,23 @@ class _Weighted(Operator):
         return entry, dict(node.attrs)
 
 
+def in_parts(layer, inputs, r):
+    """`layer` on `inputs`: one node, or several on parts of the input channels and their sum, so that products fit 32 bits."""
+    weight = r.params[inputs[1].node.name]
+    size = max(MAX_PRODUCTS // int(np.prod(weight.shape[2:])), 1)
+    if weight.shape[1] <= size:
+        return Node(layer.op, layer.name, inputs, layer.attrs)
+    total = None
+    for begin in range(0, weight.shape[1], size):
+        end = min(begin + size, weight.shape[1])
+        part = Entry(sliced(r.name(layer.name), inputs[0], 1, begin, end, weight.ndim), 0)
+        bias = () if total else inputs[2:]
+        entries = (part, r.param(weight[:, begin:end], inputs[1].node.name), *bias)
+        node = Node(layer.op, r.name(layer.name), entries, {**layer.attrs, "no_bias": not bias})
+        total = node if total is None else Node("broadcast_add", r.name(layer.name), [Entry(total, 0), Entry(node, 0)])
+    return Node(total.op, layer.name, total.inputs, total.attrs)
+
+
 def rounding_error(error, means):
     """What the rounding of the weights adds to each output on average: sum of error * mean input (Nagel et al., "Data-free
     quantization through weight equalization and bias correction", 2019, section 4.2)."""
@@ -160,7 +177,8 @@ def _largest(weight, finer):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """One- or two-dimensional, NCW or NCHW; any stride, padding, dilation and groups; with or without bias."""
+    """One- or two-dimensional, NCW or NCHW; any stride, padding, dilation and groups; with or without bias; with very many
+    channels, in parts."""
 
     def reject(self, node, graph, shapes):
         layout = {1: "NCW", 2: "NCHW"}.get(len(node.tuple("kernel")))
@@ -170,22 +188,21 @@ class Convolution(_Weighted):
         reason = super().reject(node, graph, shapes)
         if reason:
             return reason
-        products, bias = int(np.prod(graph.params[node.inputs[1].node.name].shape[1:])), len(node.inputs) > 2
-        limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
-        if products > limit:
-            return (f"{products} products per output do not fit 32 bits (at most {limit} {'with' if bias else 'without'} bias); "
-                    "convolve parts of the channels and add the results")
+        size = graph.params[node.inputs[1].node.name].shape
+        products = int(np.prod(size[1:] if node.int("num_group", 1) > 1 else size[2:]))
+        if products > MAX_PRODUCTS:
+            return f"{products} products of a group do not fit 32 bits (at most {MAX_PRODUCTS}); use more groups, or smaller kernels"
         return None
 
     def rewrite(self, node, inputs, r):
         if len(node.tuple("kernel")) == 2:
-            return node.with_inputs(inputs)
+            return in_parts(node, inputs, r) if node.int("num_group", 1) == 1 else node.with_inputs(inputs)
         attrs = {key: str(node.tuple(key) + (rest,)) for key, rest in (("kernel", 1), ("stride", 1), ("dilate", 1), ("pad", 0))
                  if node.tuple(key)}
         column = r.add("expand_dims", [inputs[0]], {"axis": 3}, node.name)
         weight = r.param(r.params[inputs[1].node.name][..., None], inputs[1].node.name)
-        result = r.add("Convolution", (column, weight, *inputs[2:]), {**node.attrs, **attrs, "layout": "NCHW"}, node.name)
-        return Node("squeeze", node.name, [result], {"axis": 3})
+        layer = Node("Convolution", r.name(node.name), (), {**node.attrs, **attrs, "layout": "NCHW"})
+        return Node("squeeze", node.name, [Entry(in_parts(layer, (column, weight, *inputs[2:]), r), 0)], {"axis": 3})
 
     def of_inputs(self, node, vector, weight):
         groups = node.int("num_group", 1)
@@ -219,29 +236,13 @@ class FullyConnected(_Weighted):
         shape = r.shape(node.inputs[0])
         attrs = {**node.attrs, "flatten": "False"}
         if len(shape) == 2:
-            return self._in_parts(node, inputs, attrs, r)
+            return in_parts(Node(node.op, node.name, (), attrs), inputs, r)
         if node.bool("flatten", True):
             flat = r.add("Flatten", [inputs[0]], {}, node.name)
-            return self._in_parts(node, (flat,) + inputs[1:], attrs, r)
+            return in_parts(Node(node.op, node.name, (), attrs), (flat,) + inputs[1:], r)
         rows = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {shape[-1]})"}, node.name)
-        dense = Entry(self._in_parts(node, (rows,) + inputs[1:], attrs, r, r.name(node.name)), 0)
+        dense = Entry(in_parts(Node(node.op, r.name(node.name), (), attrs), (rows,) + inputs[1:], r), 0)
         return Node("Reshape", node.name, [dense], {"shape": str((-1,) + tuple(shape[1:-1]) + (node.int("num_hidden"),))})
-
-    @staticmethod
-    def _in_parts(node, inputs, attrs, r, name=None):
-        """The layer on an input of rank 2, as a sum of layers where its products would not fit 32 bits."""
-        name, weight = name or node.name, r.params[inputs[1].node.name]
-        if weight.shape[1] <= (MAX_PRODUCTS_WITH_BIAS if len(inputs) > 2 else MAX_PRODUCTS):
-            return Node(node.op, name, inputs, attrs)
-        total = None
-        for begin in range(0, weight.shape[1], MAX_PRODUCTS_WITH_BIAS):
-            end = min(begin + MAX_PRODUCTS_WITH_BIAS, weight.shape[1])
-            part = Entry(sliced(r.name(node.name), inputs[0], 1, begin, end, 2), 0)
-            columns = r.param(weight[:, begin:end], inputs[1].node.name)
-            bias = () if total else inputs[2:]
-            layer = Node(node.op, r.name(node.name), (part, columns, *bias), {**attrs, "no_bias": not bias})
-            total = layer if total is None else Node("broadcast_add", r.name(node.name), [Entry(total, 0), Entry(layer, 0)])
-        return Node(total.op, name, total.inputs, total.attrs)
 
     def export(self, node, inputs, c):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})

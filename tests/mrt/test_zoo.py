@@ -35,6 +35,7 @@ SWEEP = [
     *(f"mobilenet{width}" for width in (0.25, 0.5, 0.75, 1.0)), *(f"mobilenetv2_{width}" for width in (0.25, 0.5, 0.75, 1.0)),
     "mobilenetv3_small", "mobilenetv3_large", "inceptionv3", "googlenet", "xception", "shufflenet_v1", "shufflenet_v2",
     "darknet53", *(f"cifar_resnet{depth}_v{version}" for version in (1, 2) for depth in (20, 56, 110)),
+    "resnest14", "dla34", "hrnet_w18_small_v1_c", "nasnet_4_1056", "cifar_residualattentionnet56",
     "cifar_wideresnet16_10", "cifar_wideresnet28_10", "cifar_wideresnet40_8", "cifar_resnext29_16x64d",
 ]
 
