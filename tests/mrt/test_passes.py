@@ -199,6 +199,16 @@ def test_above_the_keys_any_operator_may_stand():
         nets.model(y, (1, 1, 5, 5)).prepare((1, 1, 5, 5), ["wave"])
 
 
+def test_operators_of_constants_are_computed():
+    x = mx.sym.broadcast_add(mx.sym.var("data"), mx.sym.Reshape(mx.sym.arange(0, 8, 2), shape=(1, 4)))
+    x = mx.sym.broadcast_mul(x, mx.sym.sin(mx.sym.ones(shape=(1, 4)) + mx.sym.zeros(shape=(1, 4))))
+    model = Model(x, {})
+    model.prepare((2, 4))
+    assert sorted(node.op for node in model.graph.topological()) == ["broadcast_add", "broadcast_mul", "null", "null", "null"]
+    data = nets.batch((2, 4))
+    np.testing.assert_allclose(nets.run(model, data)[0], (data.asnumpy() + [0, 2, 4, 6]) * np.sin(1), rtol=1e-6)
+
+
 def test_several_inputs_are_refused():
     symbol = mx.sym.Group([mx.sym.relu(mx.sym.var("a"), name="r"), mx.sym.relu(mx.sym.var("b"), name="s")])
     with pytest.raises(ModelError, match="one input, found 2: a, b"):
