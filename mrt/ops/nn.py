@@ -191,7 +191,7 @@ class Convolution(_Weighted):
         size = graph.params[node.inputs[1].node.name].shape
         products = int(np.prod(size[1:] if node.int("num_group", 1) > 1 else size[2:]))
         if products > MAX_PRODUCTS:
-            return f"{products} products of a group do not fit 32 bits (at most {MAX_PRODUCTS}); use more groups or smaller kernels"
+            return f"{products} products of a group do not fit 32 bits (at most {MAX_PRODUCTS}); use more groups"
         return None
 
     def rewrite(self, node, inputs, r):

@@ -1,4 +1,5 @@
 """Operators that are known and cannot become integers, with what to do about each."""
+from mrt.errors import UnsupportedError
 from mrt.ops.base import SPLIT, Operator, register
 
 _COMPARE = "values that differ by less than a step become equal integers; compare with a bound, by > or <="
@@ -25,3 +26,6 @@ class Refused(Operator):
 
     def reject(self, node, graph, shapes):
         return _REASONS[node.op]
+
+    def export(self, node, inputs, c):
+        raise UnsupportedError(f"node {node.name} ({node.op}) cannot be compiled: {_REASONS[node.op]}")
