@@ -248,15 +248,13 @@ class FullyConnected(_Weighted):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})
 
 
-@register("Pooling", "_contrib_AdaptiveAvgPooling2D")
+@register("Pooling")
 class Pooling(Operator):
     """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
             return "it is not two-dimensional in layout NCHW; reshape or transpose before it"
-        if node.op == "_contrib_AdaptiveAvgPooling2D":
-            return None if shapes[node][0][2:] == (1, 1) else "its output is not 1x1; use Pooling with a kernel"
         kind = node.str("pool_type", "max")
         if kind not in ("max", "avg", "sum"):
             return f"pool_type={kind}; use max, avg or sum"
@@ -267,8 +265,8 @@ class Pooling(Operator):
 
     def rewrite(self, node, inputs, r):
         shape, kind = r.shape(node.inputs[0]), node.str("pool_type", "max")
-        if node.op == "_contrib_AdaptiveAvgPooling2D" or node.bool("global_pool"):
-            if kind == "max" and node.op == "Pooling":
+        if node.bool("global_pool"):
+            if kind == "max":
                 return Node("Pooling", node.name, inputs, {"kernel": str(shape[2:]), "pool_type": "max"})
             over = {"axis": "(2, 3)", "keepdims": "True"}
             if kind == "sum":

@@ -14,7 +14,8 @@ _REASONS = {
     **dict.fromkeys(("batch_dot", "dot", "_linalg_gemm2"), _MATRICES),
     **dict.fromkeys(("topk", "sort", "argsort"), _ORDER),
     "BilinearSampler": "the runtime gathers by constant places only; use UpSampling, or _contrib_BilinearResize2D",
-    **dict.fromkeys(("_contrib_box_nms", "_contrib_MultiBoxDetection", "ROIPooling", "_contrib_ROIAlign"), _DETECTION),
+    **dict.fromkeys(("_contrib_box_nms", "_contrib_box_decode", "_contrib_MultiBoxDetection", "ROIPooling", "_contrib_ROIAlign"),
+                    _DETECTION),
     **dict.fromkeys(("_random_normal", "_random_uniform"), _RANDOM),
     "RNN": "the runtime has no recurrent layers; unroll it into FullyConnected and Activation nodes",
 }
