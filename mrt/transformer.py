@@ -97,7 +97,8 @@ class Model:
 
     def prepare(self, input_shape=None, keys=()):
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
-        filled in, {name: shape}, or None to take the shape the symbol declares. `keys`: names of the nodes where `split` will
+        filled in, {name: shape}, or None to take the shape the symbol declares. With the shapes of several inputs they become
+        one flat input, all their elements in the order of `input_names()`. `keys`: names of the nodes where `split` will
         cut, if it will; above them, operators that are not supported stay as they are.
 
         Errors: ModelError for names, inputs, shapes; UnsupportedError (a NotImplementedError) that lists every operator MRT

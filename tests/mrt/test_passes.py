@@ -3,6 +3,9 @@ import nets
 import numpy as np
 import pytest
 
+import cvm_runtime as cvm
+from mrt import sim_quant_helper as sim
+from mrt.compiler import compile_graph
 from mrt.errors import ModelError, UnsupportedError
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
@@ -207,6 +210,32 @@ def test_operators_of_constants_are_computed():
     assert sorted(node.op for node in model.graph.topological()) == ["broadcast_add", "broadcast_mul", "null", "null", "null"]
     data = nets.batch((2, 4))
     np.testing.assert_allclose(nets.run(model, data)[0], (data.asnumpy() + [0, 2, 4, 6]) * np.sin(1), rtol=1e-6)
+
+
+def test_several_inputs_become_one():
+    a, b, c = (mx.sym.var(name) for name in ("a", "data", "c"))
+    symbol = mx.sym.concat(mx.sym.relu(a), b, a * c, dim=1)
+    model, shapes = Model(symbol, {}), {"a": (2, 3), "data": (2, 4), "c": (2, 3)}
+    real = [nets.batch(shapes[name], k) for k, name in enumerate(model.input_names())]
+    assert model.input_names() == ["a", "data", "c"]
+    wanted = model.to_graph()(*real).asnumpy()
+    model.prepare(shapes)
+    assert [(node.tuple("begin"), node.tuple("end")) for node in model.graph.topological() if node.op == "slice"] == [
+        ((0,), (6,)), ((6,), (14,)), ((14,), (20,))]
+    flat = mx.nd.concat(*[part.reshape((-1,)) for part in real], dim=0)
+    np.testing.assert_array_equal(nets.run(model, flat)[0], wanted)
+    mrt = model.get_mrt()
+    mrt.set_data(flat)
+    mrt.calibrate()
+    integers = mrt.quantize()
+    codes = sim.load_real_data(flat, "data", mrt.get_inputs_ext())
+    simulated = nets.run(integers, codes)[0]
+    assert abs(simulated / mrt.get_output_scales()[0] - wanted).max() < 0.1
+    symbol, params = compile_graph(integers.graph)
+    found = cvm.load(symbol.encode(), params).run(codes.asnumpy().astype(np.int32))[0]
+    np.testing.assert_array_equal(found, simulated)
+    with pytest.raises(ModelError, match=r"found data \(2, -1\)"):
+        Model(mx.sym.broadcast_add(a, b), {}).prepare({"a": (2, 3), "data": (2, -1)})
 
 
 def test_several_inputs_are_refused():
