@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +117,6 @@ def test_without_compiler(models: Path) -> None:
     assert json.loads((models / "r.json").read_text())["roof_macs_per_s_one_thread"] == {}
 
 
-@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler c++")
 def test_roof_of_broken_compiler(models: Path) -> None:
     broken = models / "c++"
     broken.write_text("#!/bin/sh\necho roofline.cc:1: error: no such thing >&2\nexit 1\n")
@@ -152,6 +150,26 @@ def test_with_peers(models: Path) -> None:
     assert list(rounds) == ["ours", "ort8", "ov8"] and min(rounds["ort8"]) >= 20
     assert tiny["better_peer"] == "ov8"
     assert tiny["ratio"]["median"] == pytest.approx(np.median(np.divide(rounds["ours"], rounds["ov8"])))
+
+
+def test_makes_the_network_of_a_checkpoint(tmp_path: Path) -> None:
+    from mrt.mxnet_bridge import mx
+
+    y = mx.sym.Convolution(mx.sym.Variable("data"), kernel=(3, 3), stride=(16, 16), num_filter=8, no_bias=True, name="conv")
+    y = mx.sym.Flatten(mx.sym.Pooling(y, global_pool=True, kernel=(1, 1), pool_type="avg"))
+    y = mx.sym.FullyConnected(y, num_hidden=5, name="fc")
+    rng = np.random.default_rng(0)
+    shapes = {"conv_weight": (8, 3, 3, 3), "fc_weight": (5, 8), "fc_bias": (5,)}
+    params = {name: mx.nd.array(rng.standard_normal(shape)) for name, shape in shapes.items()}
+    mx.model.save_checkpoint(str(tmp_path / "net"), 0, y, params, {})
+    for made in (True, False):
+        done = cpu_bench(tmp_path, "--net", "net", "--json", tmp_path / "r.json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ("MRT quantizes it" in done.stderr) == made
+        assert json.loads((tmp_path / "r.json").read_text())["nets"]["net"]["macs"] == 6 * 8 * (14 * 14 * 27 + 5)
+    folder = tmp_path / "cvm" / "batch6" / "net"
+    assert np.load(folder / "data.npy").shape == (6, 3, 224, 224)
+    assert cvm.load(folder / "symbol", folder / "params").outputs == [((6, 5), 8)]
 
 
 def test_network_that_is_not_there(models: Path) -> None:
