@@ -68,9 +68,10 @@ Model::~Model() = default;
 namespace {
 
 constexpr int kMaxThreads = 256;
-// A fused plan may take that many times the declared storage, for borders; the rest runs by kernels.
-constexpr int64_t kMostGrowth = 4;
-constexpr int64_t kSmallArena = 64 << 20;
+// A fused plan may take that many times the declared storage, for borders and
+// copies, and a little more; if it wants to, all nodes run as kernels instead.
+constexpr int64_t kMostGrowth = 2;
+constexpr int64_t kSmallArena = 1 << 20;
 
 
 int thread_count(int asked) {
