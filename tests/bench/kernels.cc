@@ -139,7 +139,7 @@ volatile int32_t zero = 0;
     for (int k = 0; k < kSteps; ++k) {                                             \
       _Pragma("GCC unroll 12") for (int i = 0; i < kSums; ++i) {                   \
         sums[i] = STEP(sums[i], x, w);                                             \
-        asm volatile("" : "+v"(sums[i]), "+v"(x));                                 \
+        asm volatile("" : "+v"(x) : "v"(sums[i]));                                 \
       }                                                                            \
     }                                                                              \
   }

@@ -18,9 +18,8 @@ struct Avx512Vnni : Vectors512 {
 
   // Each row is a quarter of a register; its dwords, then their bytes, change places.
   CVM_INLINE static Columns transpose(__m512i rows) {
-    const __m512i dwords = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dwords, rows), bytes);
+    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dword_columns(), rows), bytes);
   }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3) {
     __m512i rows = _mm512_broadcast_i32x4(load_bytes(r0));

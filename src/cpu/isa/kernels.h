@@ -13,6 +13,7 @@
 //   Mask            the first lanes; first(n) for n = 1..kLanes
 //   load, store     int32, int16 (sign extended, truncated) or unsigned bytes (zero extended; stored
 //                   as min(v, 255) of v >= 0), of all lanes, or with a Mask of those alone
+//   store_two       2 registers each to 2 places, as unsigned bytes
 //   Bytes           kLanes unsigned bytes: load_bytes, max_bytes, widen_bytes
 //   Weights, Dwords 4 weights and 4 activation bytes of each lane: load_weights, broadcast(4 bytes)
 //   dot             sum + the 4 products of each lane
@@ -54,23 +55,18 @@ struct Tile {
 template <class V, int N>
 struct Channels {
   int64_t first;
+  bool full;
   typename V::Mask last;
 
   CVM_INLINE explicit Channels(const Piece& piece)
-      : first(piece.channel), last(V::first(static_cast<int>(piece.channels) - (N - 1) * V::kLanes)) {}
+      : first(piece.channel),
+        full(piece.channels == N * V::kLanes),
+        last(V::first(static_cast<int>(piece.channels) - (N - 1) * V::kLanes)) {}
 
   template <class T>
   CVM_INLINE typename V::Reg load(const T* channel0, int n) const {
     const T* from = channel0 + first + n * V::kLanes;
     return n == N - 1 ? V::load(from, last) : V::load(from);
-  }
-  template <class T>
-  CVM_INLINE void store(T* channel0, int n, typename V::Reg v) const {
-    T* to = channel0 + first + n * V::kLanes;
-    if (n == N - 1)
-      V::store(to, v, last);
-    else
-      V::store(to, v);
   }
 };
 
@@ -96,7 +92,20 @@ CVM_INLINE void with_tensor(Tile<V, P, N>& t, const Piece& piece, const MapOp& o
 template <class T, class V, int P, int N>
 CVM_INLINE void store_tensor(Tile<V, P, N>& t, const Piece& piece, const MapOp& op, const Channels<V, N>& c) {
   char* const* places = piece.places[op.index];
-  t.each([&](typename V::Reg& v, int p, int n) { c.store(reinterpret_cast<T*>(places[p]), n, v); });
+  const auto place = [&](int p, int n) { return reinterpret_cast<T*>(places[p]) + c.first + n * V::kLanes; };
+  if constexpr (N == 2 && sizeof(T) == 1) {
+    if (c.full) {
+      CVM_UNROLL for (int p = 0; p < P / 2 * 2; p += 2) V::store_two(place(p, 0), t.v[p], place(p + 1, 0), t.v[p + 1]);
+      if (P % 2) CVM_UNROLL for (int n = 0; n < 2; ++n) V::store(place(P - 1, n), t.v[P - 1][n]);
+      return;
+    }
+  }
+  t.each([&](typename V::Reg& v, int p, int n) {
+    if (n < N - 1)
+      V::store(place(p, n), v);
+    else
+      V::store(place(p, n), v, c.last);
+  });
 }
 
 // f(v, u) with u from a slot.

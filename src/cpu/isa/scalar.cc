@@ -40,6 +40,10 @@ struct Scalar {
   CVM_INLINE static void store(uint8_t* p, Reg v, Mask n = kLanes) {
     for (int k = 0; k < n; ++k) p[k] = static_cast<uint8_t>(v.x[k] < 255 ? v.x[k] : 255);
   }
+  CVM_INLINE static void store_two(uint8_t* p, const Reg (&v)[2], uint8_t* q, const Reg (&u)[2]) {
+    store(p, v[0]), store(p + kLanes, v[1]);
+    store(q, u[0]), store(q + kLanes, u[1]);
+  }
   CVM_INLINE static Reg set(int32_t x) {
     Reg v;
     for (int32_t& y : v.x) y = x;

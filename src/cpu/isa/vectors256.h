@@ -50,6 +50,13 @@ struct Vectors256 {
     store_partial(p, static_cast<uint64_t>(_mm_cvtsi128_si64(bytes(v))), m.count);
   }
 
+  CVM_INLINE static void store_two(uint8_t* p, const Reg (&v)[2], uint8_t* q, const Reg (&u)[2]) {
+    const __m256i mixed = _mm256_packus_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(u[0], u[1]));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(bytes));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(q), _mm256_extracti128_si256(bytes, 1));
+  }
+
   CVM_INLINE static Reg set(int32_t x) { return _mm256_set1_epi32(x); }
   CVM_INLINE static Reg add(Reg a, Reg b) { return _mm256_add_epi32(a, b); }
   CVM_INLINE static Reg sub(Reg a, Reg b) { return _mm256_sub_epi32(a, b); }
