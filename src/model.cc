@@ -209,7 +209,21 @@ void Model::make_steps(Device device, const Params& params) {
     }
     steps_.push_back(std::move(step));
   }
-  plan_.weights.clear();  // packed by now
+  pack_weights();
+}
+
+void Model::pack_weights() {
+  int64_t bytes = 0;
+  for (const auto& step : steps_)
+    if (step->fused) bytes += align_up(step->fused->packed_bytes());
+  weights_ = AlignedBlock(bytes);
+  char* to = weights_.data();
+  for (const auto& step : steps_) {
+    if (!step->fused) continue;
+    step->fused->pack(to);
+    to += align_up(step->fused->packed_bytes());
+  }
+  plan_.weights.clear();
 }
 
 // Those that a kernel or the caller reads.
