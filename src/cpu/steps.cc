@@ -24,29 +24,6 @@ struct Span {
 };
 Span part(int64_t total, int64_t count, int64_t k) { return {total * k / count, total * (k + 1) / count}; }
 
-// Walks over the pixels of a tensor in row-major order.
-class Pixels {
- public:
-  Pixels(const Dims& dims, int64_t first) : dims_(dims) {
-    w_ = first % dims.w;
-    h_ = first / dims.w % dims.h;
-    n_ = first / dims.w / dims.h;
-  }
-  int64_t n() const { return n_; }
-  int64_t h() const { return h_; }
-  int64_t w() const { return w_; }
-  void next() {
-    if (++w_ < dims_.w) return;
-    w_ = 0;
-    if (++h_ < dims_.h) return;
-    h_ = 0, ++n_;
-  }
-
- private:
-  const Dims& dims_;
-  int64_t n_, h_, w_;
-};
-
 int64_t address(const View& v, int64_t n, int64_t h, int64_t w) {
   return v.offset + n * v.image_stride + h * v.row_stride + w * v.pixel_stride;
 }
@@ -126,19 +103,23 @@ class ProgramStep : public CpuStep {
 
   // Addresses of the output pixels `span` in all tensors of the program.
   void find_places(char* arena, Span span, Places* places) const {
-    Pixels at(step_.dims, span.begin);
-    for (int64_t i = 0; i < span.size(); ++i, at.next())
-      for (int64_t t = 0; t < count(); ++t)
-        places[t][i] = arena + address(step_.tensors[static_cast<size_t>(t)], at.n(), at.h(), at.w());
+    for (int64_t t = 0; t < count(); ++t)
+      find_pixels(arena, step_.tensors[static_cast<size_t>(t)], 1, 1, span, places[t]);
   }
 
-  // Pixels of the input that the windows of the output pixels `span` start at.
-  template <class T>
-  void find_windows(char* arena, Span span, T* in) const {
-    Pixels at(step_.dims, span.begin);
-    for (int64_t i = 0; i < span.size(); ++i, at.next())
-      in[i] = reinterpret_cast<T>(
-          arena + address(step_.in, at.n(), at.h() * step_.conv.stride_h, at.w() * step_.conv.stride_w));
+  // Where the windows of the output pixels `span` start in the input.
+  void find_windows(char* arena, Span span, char** in) const {
+    find_pixels(arena, step_.in, step_.conv.stride_h, step_.conv.stride_w, span, in);
+  }
+
+  void find_pixels(char* arena, const View& v, int64_t stride_h, int64_t stride_w, Span span, char** to) const {
+    const Dims& d = step_.dims;
+    int64_t w = span.begin % d.w, row = span.begin / d.w;
+    const int64_t step = stride_w * v.pixel_stride;
+    for (int64_t i = 0; i < span.size(); ++row, w = 0) {
+      char* at = arena + address(v, row / d.h, row % d.h * stride_h, w * stride_w);
+      for (; w < d.w && i < span.size(); ++w, ++i, at += step) to[i] = at;
+    }
   }
 
   // Calls f(span of pixels, own) for all output pixels, at most `most` at a time.
@@ -189,7 +170,7 @@ class WindowStep : public ProgramStep {
     for_pixels(isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
       WindowPiece p;
       start(&p, o);
-      const char* in[kMaxPixels];
+      char* in[kMaxPixels];
       find_places(arena, span, o.places);
       find_windows(arena, span, in);
       p.sums = step_.kind == Step::Kind::kSum;
