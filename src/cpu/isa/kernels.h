@@ -29,13 +29,23 @@
 
 #include "cpu/isa/isa.h"
 
+#ifdef CVM_SMALL_TILES  // for sanitizers, whose checks would take minutes to compile
+#define CVM_INLINE inline
+#define CVM_UNROLL
+#define CVM_MOST_PIXELS 3
+#else
 #define CVM_INLINE [[gnu::always_inline]] inline
 #ifndef CVM_UNROLL
 #define CVM_UNROLL _Pragma("GCC unroll 32")
 #endif
+#define CVM_MOST_PIXELS kMaxPixels
+#endif
 
 namespace cvm {
 namespace {
+
+template <class V>
+constexpr int kPixels = V::kTile < CVM_MOST_PIXELS ? V::kTile : CVM_MOST_PIXELS;
 
 // ---- tiles and programs -----------------------------------------------------
 
@@ -262,12 +272,13 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   constexpr int kTurns = P * N <= 2 ? 4 : P * N <= 4 ? 2 : 1;
   constexpr int kBytes = kPanel<V> * kGroup;
   // With few pixels the weights come from memory, faster than they are fetched unasked.
-  constexpr int kAhead = P <= 3 ? 2048 : 0;
+  constexpr int kAhead = P <= 2 ? 2048 : 0;
   const uint8_t* in[P];
   CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = static_cast<const uint8_t*>(piece.in[p]);
-  T sums[kTurns];
-  CVM_UNROLL for (int s = 0; s < kTurns; ++s)
-    sums[s].each([&](Reg& v, int, int n) { v = s == 0 ? V::load(piece.bias + n * V::kLanes) : V::set(0); });
+  T others[kTurns];  // one is not used
+  t.each([&](Reg& v, int, int n) { v = V::load(piece.bias + n * V::kLanes); });
+  if constexpr (kTurns > 1)
+    CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s) others[s].each([](Reg& v, int, int) { v = V::set(0); });
 
   const int8_t* weights = static_cast<const int8_t*>(piece.weights);
   const int64_t depth = piece.num_taps * piece.run;
@@ -277,24 +288,25 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
     int64_t offset = piece.taps[tap];
     const int64_t end = offset + piece.run;
-    for (; offset + kTurns * kGroup <= end; offset += kTurns * kGroup, weights += kTurns * kBytes)
-      CVM_UNROLL for (int s = 0; s < kTurns; ++s) {
+    if constexpr (kTurns > 1)
+      for (; offset + kTurns * kGroup <= end; offset += kTurns * kGroup, weights += kTurns * kBytes) {
         if (kAhead)
-          CVM_UNROLL for (int line = 0; line < kBytes; line += 64)
-            __builtin_prefetch(weights + s * kBytes + kAhead + line);
-        add_group(sums[s], in, offset + s * kGroup, weights + s * kBytes);
+          CVM_UNROLL for (int line = 0; line < kTurns * kBytes; line += 64)
+            __builtin_prefetch(weights + kAhead + line);
+        CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s)
+          add_group(others[s], in, offset + s * kGroup, weights + s * kBytes);
+        add_group(t, in, offset + (kTurns - 1) * kGroup, weights + (kTurns - 1) * kBytes);
       }
-    if (kTurns > 1)
-      for (; offset < end; offset += kGroup, weights += kBytes) add_group(sums[0], in, offset, weights);
+    for (; offset < end; offset += kGroup, weights += kBytes) add_group(t, in, offset, weights);
     if (V::kSplits) {
       const int64_t start = tap * piece.run;
       for (; *rest_depths < start + piece.run; ++rest_depths, rest += kBytes)
-        add_group(sums[0], in, piece.taps[tap] + *rest_depths - start, rest);
+        add_group(t, in, piece.taps[tap] + *rest_depths - start, rest);
     }
   }
   if constexpr (kTurns > 1)
-    CVM_UNROLL for (int s = 1; s < kTurns; ++s) sums[0].each([&](Reg& v, int p, int n) { v = V::add(v, sums[s].v[p][n]); });
-  t = sums[0];
+    CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s)
+      t.each([&](Reg& v, int p, int n) { v = V::add(v, others[s].v[p][n]); });
 }
 
 // ---- depthwise --------------------------------------------------------------
@@ -471,7 +483,7 @@ struct Table;
 template <class V, int... P>
 struct Table<V, std::integer_sequence<int, P...>> {
   using Function = void (*)(Source, const Piece&);
-  static constexpr Function kFunctions[2][V::kTile] = {{run_tile<V, P + 1, 1>...}, {run_tile<V, P + 1, 2>...}};
+  static constexpr Function kFunctions[2][kPixels<V>] = {{run_tile<V, P + 1, 1>...}, {run_tile<V, P + 1, 2>...}};
 
   template <Source source, class AnyPiece>
   static void run(const AnyPiece& piece) {
@@ -481,12 +493,12 @@ struct Table<V, std::integer_sequence<int, P...>> {
 
 template <class V>
 constexpr Isa table_of(const char* name, bool (*available)()) {
-  static_assert(V::kTile <= kMaxPixels && V::kTile * 2 * V::kLanes <= kSlotElements);
-  using T = Table<V, std::make_integer_sequence<int, V::kTile>>;
+  static_assert(kPixels<V> <= kMaxPixels && kPixels<V> * 2 * V::kLanes <= kSlotElements);
+  using T = Table<V, std::make_integer_sequence<int, kPixels<V>>>;
   Isa isa = {};
   isa.name = name;
   isa.available = available;
-  isa.conv_pixels = isa.map_pixels = isa.depthwise_pixels = V::kTile;
+  isa.conv_pixels = isa.map_pixels = isa.depthwise_pixels = kPixels<V>;
   isa.panel = isa.map_channels = kPanel<V>;
   isa.depthwise_channels = V::kLanes;
   isa.panel_bytes = panel_bytes<V>;
