@@ -19,7 +19,7 @@
 //   dot             sum + the 4 products of each lane
 //   kSplits         dot is exact only where no two adjacent weights of one sign exceed kPairLimit together
 //   Columns, ColumnWeights, kColumnBytes, interleave, load_column_weights, pack_column, column_dot: the same for
-//                   depthwise kernels, from 4 rows of memory; always exact
+//                   depthwise kernels, from 4 rows of memory, of which Rows may be fewer; always exact
 //   kTile           most pixels of a tile of 2 registers each
 #pragma once
 
@@ -266,19 +266,10 @@ CVM_INLINE void add_group(Tile<V, P, N>& t, const uint8_t* const* in, int64_t of
 
 template <class V, int P, int N>
 CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
-  using T = Tile<V, P, N>;
-  using Reg = typename V::Reg;
-  // Few sums would wait for one another: several tiles take turns.
-  constexpr int kTurns = P * N <= 2 ? 4 : P * N <= 4 ? 2 : 1;
   constexpr int kBytes = kPanel<V> * kGroup;
-  // With few pixels the weights come from memory, faster than they are fetched unasked.
-  constexpr int kAhead = P <= 2 ? 2048 : 0;
   const uint8_t* in[P];
   CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = static_cast<const uint8_t*>(piece.in[p]);
-  T others[kTurns];  // one is not used
-  t.each([&](Reg& v, int, int n) { v = V::load(piece.bias + n * V::kLanes); });
-  if constexpr (kTurns > 1)
-    CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s) others[s].each([](Reg& v, int, int) { v = V::set(0); });
+  t.each([&](typename V::Reg& v, int, int n) { v = V::load(piece.bias + n * V::kLanes); });
 
   const int8_t* weights = static_cast<const int8_t*>(piece.weights);
   const int64_t depth = piece.num_taps * piece.run;
@@ -286,30 +277,19 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   const int32_t* rest_depths = reinterpret_cast<const int32_t*>(behind);
   const int8_t* rest = behind + (V::kSplits ? depths_bytes<V>(depth) : 0);
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
-    int64_t offset = piece.taps[tap];
-    const int64_t end = offset + piece.run;
-    if constexpr (kTurns > 1)
-      for (; offset + kTurns * kGroup <= end; offset += kTurns * kGroup, weights += kTurns * kBytes) {
-        if (kAhead)
-          CVM_UNROLL for (int line = 0; line < kTurns * kBytes; line += 64)
-            __builtin_prefetch(weights + kAhead + line);
-        CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s)
-          add_group(others[s], in, offset + s * kGroup, weights + s * kBytes);
-        add_group(t, in, offset + (kTurns - 1) * kGroup, weights + (kTurns - 1) * kBytes);
-      }
-    for (; offset < end; offset += kGroup, weights += kBytes) add_group(t, in, offset, weights);
-    if (V::kSplits) {
-      const int64_t start = tap * piece.run;
-      for (; *rest_depths < start + piece.run; ++rest_depths, rest += kBytes)
-        add_group(t, in, piece.taps[tap] + *rest_depths - start, rest);
-    }
+    const int64_t start = piece.taps[tap];
+    for (int64_t k = 0; k < piece.run; k += kGroup, weights += kBytes) add_group(t, in, start + k, weights);
+    if (V::kSplits)
+      for (; *rest_depths < (tap + 1) * piece.run; ++rest_depths, rest += kBytes)
+        add_group(t, in, start + *rest_depths - tap * piece.run, rest);
   }
-  if constexpr (kTurns > 1)
-    CVM_UNROLL for (int s = 0; s < kTurns - 1; ++s)
-      t.each([&](Reg& v, int p, int n) { v = V::add(v, others[s].v[p][n]); });
 }
 
 // ---- depthwise --------------------------------------------------------------
+
+struct Rows {
+  int count;
+};
 
 // Four rows of one column of the window lie in the 4 bytes of a lane, so that
 // one dot takes four taps. Rows that the kernel does not have repeat another
@@ -365,8 +345,8 @@ CVM_INLINE void depthwise_sums(Tile<V, P, 1>& t, const DepthwisePiece& piece) {
   int64_t at = 0;
   CVM_UNROLL for (int j = 0; j < (P - 1) * Ratio + K; ++j, at += piece.tap_step) {
     CVM_UNROLL for (int g = 0; g < kGroups; ++g) {
-      const auto row = [&](int a) { return rows[a < K ? a : g * kGroup] + at; };
-      const auto x = V::interleave(row(g * kGroup), row(g * kGroup + 1), row(g * kGroup + 2), row(g * kGroup + 3));
+      const auto row = [&](int a) { return rows[g * kGroup + a < K ? g * kGroup + a : g * kGroup] + at; };
+      const auto x = V::interleave(row(0), row(1), row(2), row(3), Rows{K - g * kGroup});
       CVM_UNROLL for (int b = 0; b < K; ++b)
         if ((j - b) % Ratio == 0 && j - b >= 0 && (j - b) / Ratio < P)
           t.v[(j - b) / Ratio][0] = V::column_dot(t.v[(j - b) / Ratio][0], x, w[b][g]);
