@@ -103,19 +103,20 @@ template <class T, class V, int P, int N>
 CVM_INLINE void store_tensor(Tile<V, P, N>& t, const Piece& piece, const MapOp& op, const Channels<V, N>& c) {
   char* const* places = piece.places[op.index];
   const auto place = [&](int p, int n) { return reinterpret_cast<T*>(places[p]) + c.first + n * V::kLanes; };
-  if constexpr (N == 2 && sizeof(T) == 1) {
-    if (c.full) {
-      CVM_UNROLL for (int p = 0; p < P / 2 * 2; p += 2) V::store_two(place(p, 0), t.v[p], place(p + 1, 0), t.v[p + 1]);
-      if (P % 2) CVM_UNROLL for (int n = 0; n < 2; ++n) V::store(place(P - 1, n), t.v[P - 1][n]);
-      return;
-    }
+  const auto store = [&](typename V::Reg v, int p, int n) { V::store(place(p, n), v); };
+  if (!c.full) {
+    t.each([&](typename V::Reg& v, int p, int n) {
+      if (n < N - 1)
+        store(v, p, n);
+      else
+        V::store(place(p, n), v, c.last);
+    });
+  } else if constexpr (N == 2 && sizeof(T) == 1) {
+    CVM_UNROLL for (int p = 0; p < P / 2 * 2; p += 2) V::store_two(place(p, 0), t.v[p], place(p + 1, 0), t.v[p + 1]);
+    if (P % 2) store(t.v[P - 1][0], P - 1, 0), store(t.v[P - 1][1], P - 1, 1);
+  } else {
+    t.each(store);
   }
-  t.each([&](typename V::Reg& v, int p, int n) {
-    if (n < N - 1)
-      V::store(place(p, n), v);
-    else
-      V::store(place(p, n), v, c.last);
-  });
 }
 
 // f(v, u) with u from a slot.
