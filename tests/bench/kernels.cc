@@ -49,6 +49,7 @@ struct Layer {
   std::vector<int32_t> constants;
   std::vector<int64_t> taps;
   std::vector<MapOp> ops;
+  std::vector<const void*> pixels;  // of input
 
   Layer(const Isa& i, const Shape& shape)
       : isa(i), s(shape), width((s.side - 1) * s.stride + s.kernel), depth(s.kernel * s.kernel * s.in),
@@ -67,6 +68,7 @@ struct Layer {
       for (size_t k = 0; k < rows.size(); ++k) rows[k] = weight(static_cast<int64_t>(k) + p);
       isa.pack(rows.data(), channels(p), depth, weights.data() + p * isa.panel_bytes(depth));
     }
+    for (int64_t k = 0; k < s.side * s.side; ++k) pixels.push_back(pixel(k / s.side, k % s.side));
     for (int64_t t = 0; t < s.kernel; ++t) taps.push_back(t * width * s.in);
     for (OpCode code : {OpCode::kMul, OpCode::kAdd, OpCode::kFloorShift, OpCode::kMax, OpCode::kStore}) {
       MapOp op{code};
@@ -100,7 +102,7 @@ struct Layer {
       for (int64_t first = 0; first < s.side * s.side; first += isa.conv_pixels) {
         piece.pixels = static_cast<int>(std::min<int64_t>(isa.conv_pixels, s.side * s.side - first));
         for (int i = 0; i < piece.pixels; ++i) {
-          in[i] = pixel((first + i) / s.side, (first + i) % s.side);
+          in[i] = pixels[static_cast<size_t>(first + i)];
           places[i] = output.data() + (first + i) * s.out;
         }
         isa.conv(piece);

@@ -299,22 +299,25 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  std::vector<const Isa*> isas = {&kScalar};
+  std::vector<const Isa*> isas;
+  const auto offer = [&](const Isa& isa, const Isa& needed) {
+    if (needed.available()) isas.push_back(&isa);
+  };
+  offer(kScalar, kScalar);
 #ifdef CVM_HAS_AVX2
-  isas.push_back(&kAvx2);
+  offer(kAvx2, kAvx2);
 #endif
 #ifdef CVM_HAS_AVXVNNI
-  isas.push_back(&kAvxVnni);
+  offer(kAvxVnni, kAvxVnni);
 #endif
 #ifdef CVM_HAS_AVX512
-  isas.push_back(&kAvx512);
+  offer(kAvx512, kAvx512);
 #endif
 #ifdef CVM_HAS_AVX512VNNI
-  isas.push_back(&kAvx512Vnni);
-  isas.push_back(&kAvxVnniOfAvx512);
+  offer(kAvx512Vnni, kAvx512Vnni);
+  offer(kAvxVnniOfAvx512, kAvx512Vnni);
 #endif
   for (const Isa* isa : isas) {
-    if (!isa->available()) continue;
     generator.seed(static_cast<uint64_t>(std::atoll(argv[1])));
     for (long n = std::atol(argv[2]); n > 0; --n) {
       kind = "convolution", check_conv(*isa);

@@ -25,7 +25,7 @@ struct Avx2 : Vectors256 {
     return add(add(sum, _mm256_madd_epi16(x.first, w.first)), _mm256_madd_epi16(x.second, w.second));
   }
   CVM_INLINE static __m256i pairs(__m128i a, __m128i b) { return _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)); }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {
     return {pairs(load_bytes(r0), load_bytes(r1)), pairs(load_bytes(r2), load_bytes(r3))};
   }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3,

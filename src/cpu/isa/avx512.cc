@@ -28,7 +28,7 @@ struct Avx512 : Vectors512 {
     const __m256i low = _mm256_castsi128_si256(_mm_unpacklo_epi8(a, b));
     return _mm512_cvtepu8_epi16(_mm256_inserti128_si256(low, _mm_unpackhi_epi8(a, b), 1));
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {
     return {pairs(load_bytes(r0), load_bytes(r1)), pairs(load_bytes(r2), load_bytes(r3))};
   }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask m) {

@@ -21,11 +21,11 @@ struct Avx512Vnni : Vectors512 {
     const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dword_columns(), rows), bytes);
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows n) {
     __m512i rows = _mm512_broadcast_i32x4(load_bytes(r0));
-    rows = _mm512_mask_broadcast_i32x4(rows, 0x00f0, load_bytes(r1));
-    rows = _mm512_mask_broadcast_i32x4(rows, 0x0f00, load_bytes(r2));
-    if (r3 != r0) rows = _mm512_mask_broadcast_i32x4(rows, 0xf000, load_bytes(r3));
+    if (n.count > 1) rows = _mm512_mask_broadcast_i32x4(rows, 0x00f0, load_bytes(r1));
+    if (n.count > 2) rows = _mm512_mask_broadcast_i32x4(rows, 0x0f00, load_bytes(r2));
+    if (n.count > 3) rows = _mm512_mask_broadcast_i32x4(rows, 0xf000, load_bytes(r3));
     return transpose(rows);
   }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask m) {

@@ -19,7 +19,7 @@
 //   dot             sum + the 4 products of each lane
 //   kSplits         dot is exact only where no two adjacent weights of one sign exceed kPairLimit together
 //   Columns, ColumnWeights, kColumnBytes, interleave, load_column_weights, pack_column, column_dot: the same for
-//                   depthwise kernels, from 4 rows of memory; always exact
+//                   depthwise kernels, from 4 rows of memory, of which Rows may be fewer; always exact
 //   kTile           most pixels of a tile of 2 registers each
 #pragma once
 
@@ -29,13 +29,23 @@
 
 #include "cpu/isa/isa.h"
 
+#ifdef CVM_SMALL_TILES  // for sanitizers, whose checks would take minutes to compile
+#define CVM_INLINE inline
+#define CVM_UNROLL
+#define CVM_MOST_PIXELS 3
+#else
 #define CVM_INLINE [[gnu::always_inline]] inline
 #ifndef CVM_UNROLL
 #define CVM_UNROLL _Pragma("GCC unroll 32")
 #endif
+#define CVM_MOST_PIXELS kMaxPixels
+#endif
 
 namespace cvm {
 namespace {
+
+template <class V>
+constexpr int kPixels = V::kTile < CVM_MOST_PIXELS ? V::kTile : CVM_MOST_PIXELS;
 
 // ---- tiles and programs -----------------------------------------------------
 
@@ -93,19 +103,20 @@ template <class T, class V, int P, int N>
 CVM_INLINE void store_tensor(Tile<V, P, N>& t, const Piece& piece, const MapOp& op, const Channels<V, N>& c) {
   char* const* places = piece.places[op.index];
   const auto place = [&](int p, int n) { return reinterpret_cast<T*>(places[p]) + c.first + n * V::kLanes; };
-  if constexpr (N == 2 && sizeof(T) == 1) {
-    if (c.full) {
-      CVM_UNROLL for (int p = 0; p < P / 2 * 2; p += 2) V::store_two(place(p, 0), t.v[p], place(p + 1, 0), t.v[p + 1]);
-      if (P % 2) CVM_UNROLL for (int n = 0; n < 2; ++n) V::store(place(P - 1, n), t.v[P - 1][n]);
-      return;
-    }
+  const auto store = [&](typename V::Reg v, int p, int n) { V::store(place(p, n), v); };
+  if (!c.full) {
+    t.each([&](typename V::Reg& v, int p, int n) {
+      if (n < N - 1)
+        store(v, p, n);
+      else
+        V::store(place(p, n), v, c.last);
+    });
+  } else if constexpr (N == 2 && sizeof(T) == 1) {
+    CVM_UNROLL for (int p = 0; p < P / 2 * 2; p += 2) V::store_two(place(p, 0), t.v[p], place(p + 1, 0), t.v[p + 1]);
+    if (P % 2) store(t.v[P - 1][0], P - 1, 0), store(t.v[P - 1][1], P - 1, 1);
+  } else {
+    t.each(store);
   }
-  t.each([&](typename V::Reg& v, int p, int n) {
-    if (n < N - 1)
-      V::store(place(p, n), v);
-    else
-      V::store(place(p, n), v, c.last);
-  });
 }
 
 // f(v, u) with u from a slot.
@@ -256,18 +267,10 @@ CVM_INLINE void add_group(Tile<V, P, N>& t, const uint8_t* const* in, int64_t of
 
 template <class V, int P, int N>
 CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
-  using T = Tile<V, P, N>;
-  using Reg = typename V::Reg;
-  // Few sums would wait for one another: several tiles take turns.
-  constexpr int kTurns = P * N <= 2 ? 4 : P * N <= 4 ? 2 : 1;
   constexpr int kBytes = kPanel<V> * kGroup;
-  // With few pixels the weights come from memory, faster than they are fetched unasked.
-  constexpr int kAhead = P <= 3 ? 2048 : 0;
   const uint8_t* in[P];
   CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = static_cast<const uint8_t*>(piece.in[p]);
-  T sums[kTurns];
-  CVM_UNROLL for (int s = 0; s < kTurns; ++s)
-    sums[s].each([&](Reg& v, int, int n) { v = s == 0 ? V::load(piece.bias + n * V::kLanes) : V::set(0); });
+  t.each([&](typename V::Reg& v, int, int n) { v = V::load(piece.bias + n * V::kLanes); });
 
   const int8_t* weights = static_cast<const int8_t*>(piece.weights);
   const int64_t depth = piece.num_taps * piece.run;
@@ -275,29 +278,19 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   const int32_t* rest_depths = reinterpret_cast<const int32_t*>(behind);
   const int8_t* rest = behind + (V::kSplits ? depths_bytes<V>(depth) : 0);
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
-    int64_t offset = piece.taps[tap];
-    const int64_t end = offset + piece.run;
-    for (; offset + kTurns * kGroup <= end; offset += kTurns * kGroup, weights += kTurns * kBytes)
-      CVM_UNROLL for (int s = 0; s < kTurns; ++s) {
-        if (kAhead)
-          CVM_UNROLL for (int line = 0; line < kBytes; line += 64)
-            __builtin_prefetch(weights + s * kBytes + kAhead + line);
-        add_group(sums[s], in, offset + s * kGroup, weights + s * kBytes);
-      }
-    if (kTurns > 1)
-      for (; offset < end; offset += kGroup, weights += kBytes) add_group(sums[0], in, offset, weights);
-    if (V::kSplits) {
-      const int64_t start = tap * piece.run;
-      for (; *rest_depths < start + piece.run; ++rest_depths, rest += kBytes)
-        add_group(sums[0], in, piece.taps[tap] + *rest_depths - start, rest);
-    }
+    const int64_t start = piece.taps[tap];
+    for (int64_t k = 0; k < piece.run; k += kGroup, weights += kBytes) add_group(t, in, start + k, weights);
+    if (V::kSplits)
+      for (; *rest_depths < (tap + 1) * piece.run; ++rest_depths, rest += kBytes)
+        add_group(t, in, start + *rest_depths - tap * piece.run, rest);
   }
-  if constexpr (kTurns > 1)
-    CVM_UNROLL for (int s = 1; s < kTurns; ++s) sums[0].each([&](Reg& v, int p, int n) { v = V::add(v, sums[s].v[p][n]); });
-  t = sums[0];
 }
 
 // ---- depthwise --------------------------------------------------------------
+
+struct Rows {
+  int count;
+};
 
 // Four rows of one column of the window lie in the 4 bytes of a lane, so that
 // one dot takes four taps. Rows that the kernel does not have repeat another
@@ -353,8 +346,8 @@ CVM_INLINE void depthwise_sums(Tile<V, P, 1>& t, const DepthwisePiece& piece) {
   int64_t at = 0;
   CVM_UNROLL for (int j = 0; j < (P - 1) * Ratio + K; ++j, at += piece.tap_step) {
     CVM_UNROLL for (int g = 0; g < kGroups; ++g) {
-      const auto row = [&](int a) { return rows[a < K ? a : g * kGroup] + at; };
-      const auto x = V::interleave(row(g * kGroup), row(g * kGroup + 1), row(g * kGroup + 2), row(g * kGroup + 3));
+      const auto row = [&](int a) { return rows[g * kGroup + a < K ? g * kGroup + a : g * kGroup] + at; };
+      const auto x = V::interleave(row(0), row(1), row(2), row(3), Rows{K - g * kGroup});
       CVM_UNROLL for (int b = 0; b < K; ++b)
         if ((j - b) % Ratio == 0 && j - b >= 0 && (j - b) / Ratio < P)
           t.v[(j - b) / Ratio][0] = V::column_dot(t.v[(j - b) / Ratio][0], x, w[b][g]);
@@ -471,7 +464,7 @@ struct Table;
 template <class V, int... P>
 struct Table<V, std::integer_sequence<int, P...>> {
   using Function = void (*)(Source, const Piece&);
-  static constexpr Function kFunctions[2][V::kTile] = {{run_tile<V, P + 1, 1>...}, {run_tile<V, P + 1, 2>...}};
+  static constexpr Function kFunctions[2][kPixels<V>] = {{run_tile<V, P + 1, 1>...}, {run_tile<V, P + 1, 2>...}};
 
   template <Source source, class AnyPiece>
   static void run(const AnyPiece& piece) {
@@ -481,12 +474,12 @@ struct Table<V, std::integer_sequence<int, P...>> {
 
 template <class V>
 constexpr Isa table_of(const char* name, bool (*available)()) {
-  static_assert(V::kTile <= kMaxPixels && V::kTile * 2 * V::kLanes <= kSlotElements);
-  using T = Table<V, std::make_integer_sequence<int, V::kTile>>;
+  static_assert(kPixels<V> <= kMaxPixels && kPixels<V> * 2 * V::kLanes <= kSlotElements);
+  using T = Table<V, std::make_integer_sequence<int, kPixels<V>>>;
   Isa isa = {};
   isa.name = name;
   isa.available = available;
-  isa.conv_pixels = isa.map_pixels = isa.depthwise_pixels = V::kTile;
+  isa.conv_pixels = isa.map_pixels = isa.depthwise_pixels = kPixels<V>;
   isa.panel = isa.map_channels = kPanel<V>;
   isa.depthwise_channels = V::kLanes;
   isa.panel_bytes = panel_bytes<V>;

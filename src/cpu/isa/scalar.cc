@@ -6,8 +6,8 @@ namespace cvm {
 namespace {
 
 struct Scalar {
-  static constexpr int kLanes = 8;
-  static constexpr int kTile = 2;
+  static constexpr int kLanes = 4;
+  static constexpr int kTile = 3;
   static constexpr bool kSplits = false;
 
   template <class T, int n>
@@ -114,8 +114,10 @@ struct Scalar {
     return load_dwords(reinterpret_cast<const int8_t*>(p));
   }
   CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) { return dot(sum, x, w); }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3,
-                                       Mask n = kLanes) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {
+    return interleave(r0, r1, r2, r3, kLanes);
+  }
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask n) {
     Columns d = {};
     const uint8_t* rows[kGroup] = {r0, r1, r2, r3};
     for (int c = 0; c < n; ++c)
