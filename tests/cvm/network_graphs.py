@@ -17,6 +17,10 @@ from random_graphs import LARGE, RandomGraph
 
 
 class NetworkGraph(RandomGraph):
+    """A graph of layers."""
+
+    STEPS = 40
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         # In place of the shape and precision that the base class has drawn.
@@ -108,13 +112,13 @@ class NetworkGraph(RandomGraph):
             out = (max(abs(low), abs(high)) + 1).bit_length() + 1
             return self.add("clip", [x], x.shape, out, a_min=low, a_max=high)
         if name == "cvm_clip":
-            to = self.pick(2, bits + 1) if bits < 32 else 31
+            to = self.pick(2, min(32, bits + 1))
             return self.add("cvm_clip", [x], x.shape, to, precision=to)
         if name == "mul" and bits <= 28:
             c = self.constant(x, self.pick(2, min(16, 32 - bits)))
             return self.add("broadcast_mul", self.either(x, c), x.shape, bits + self.bits[c])
         if name == "shift":
-            to = self.pick(max(2, bits - 12), bits)
+            to = self.pick(max(2, bits - 12), max(2, bits))
             shift = self.one_of([1, max(1, bits - to), self.pick(1, 32)])
             return self.add("cvm_right_shift", [x], x.shape, to, precision=to, shift_bit=shift)
         if name == "left" and bits <= 24:
@@ -125,10 +129,10 @@ class NetworkGraph(RandomGraph):
             inputs = self.either(x, c) if name == "minus" and self.chance(0.3) else [x, c]
             return self.add(f"broadcast_{'add' if name == 'plus' else 'sub'}", inputs, x.shape, max(bits, self.bits[c]) + 1)
         if name == "max":
-            c = self.constant(x, self.pick(2, bits))
+            c = self.constant(x, self.pick(2, max(2, bits)))
             return self.add("broadcast_max", self.either(x, c), x.shape, max(bits, self.bits[c]))
         if name == "join":
-            return self.combine(x, start)
+            return self.combine(x, start if self.chance(0.4) else self.one_of(self.mates(x)))
         if name == "lut":
             size = self.pick(1, 300)
             table = self.param((size,), self.pick(2, 16))
@@ -174,7 +178,11 @@ class NetworkGraph(RandomGraph):
     def param(self, shape: tuple[int, ...], bits: int, values: np.ndarray | None = None) -> Entry:
         if values is None and len(shape) == 4 and self.chance(0.1):  # the largest sums there are
             values = np.full(shape, self.one_of([-1, 1]) * int_range(bits))
-        return super().param(shape, bits, values)
+        e = super().param(shape, bits, values)
+        if self.chance(0.1):  # the file may hold narrow integers in 32 bits
+            name = self.g.nodes[e.node]["name"]
+            self.g.params[name] = self.g.params[name].astype(np.int32)
+        return e
 
     def pool_block(self, x: Entry) -> None:
         for _ in range(self.one_of([1, 1, 1, 2])):

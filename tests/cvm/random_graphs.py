@@ -32,6 +32,8 @@ MAX_PRODUCTS = 5_000_000  # of a convolution
 class RandomGraph:
     """Grows a graph from `data` by random operators; `bits` tracks every precision, `seen` what occurred."""
 
+    STEPS = 25  # nodes that are not parameters
+
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.g = GraphWriter()
@@ -442,10 +444,10 @@ class RandomGraph:
         return symbol, params, random_values(self.rng, self.x.shape, self.bits[self.x])
 
 
-def compare(seed: int, steps: int = 25, kind: type[RandomGraph] = RandomGraph) -> RandomGraph:
+def compare(seed: int, steps: int | None = None, kind: type[RandomGraph] = RandomGraph) -> RandomGraph:
     """Runs one graph on every executor; they must agree to the bit, and with the writer's precisions."""
     graph = kind(seed)
-    symbol, params, x = graph.build(steps)
+    symbol, params, x = graph.build(steps or kind.STEPS)
     formal = cvm.load(symbol, params, cvm.formal())
     expected = formal.run(x)
     inferred = {(node.index, k): t.precision for node in formal.nodes for k, t in enumerate(node.outputs)}
