@@ -106,8 +106,8 @@ class NetworkGraph(RandomGraph):
         if name in ("relu", "abs", "negative"):
             return self.add(name, [x], x.shape, bits)
         if name == "clip":
-            low, high = sorted(self.pick(-(2 ** self.pick(1, bits)), 2 ** self.pick(1, bits)) for _ in range(2))
-            low, high = max(low, -(2**30)), min(high, 2**30)
+            most = 2 ** self.pick(1, min(bits, 29))
+            low, high = sorted(self.pick(-most, most) for _ in range(2))
             high += low == high
             out = (max(abs(low), abs(high)) + 1).bit_length() + 1
             return self.add("clip", [x], x.shape, out, a_min=low, a_max=high)
