@@ -147,6 +147,10 @@ void check_type(const ParamTensor& t) {
 
 void check_values(const Param& values, int precision) {
   const int32_t bound = int_max(precision);
+  int32_t low = 0, high = 0;  // first the common case, at once
+  for (int64_t i = 0; i < values.count; ++i)
+    low = std::min(low, values[i]), high = std::max(high, values[i]);
+  if (low >= -bound && high <= bound) return;
   for (int64_t i = 0; i < values.count; ++i)
     if (values[i] > bound || values[i] < -bound)
       logic_error("has the value ", values[i], " at element ", i, ", outside of -", bound, "..",
@@ -200,11 +204,26 @@ void Model::make_steps(Device device, const Params& params) {
       if (fuses) step->kernel = make_cpu_kernel(*node.op, graph_.info(node));
       if (!step->kernel) step->kernel = make_reference_kernel(*node.op, graph_.info(node));
     } else {
-      step->fused = make_cpu_step(planned, planned.entry < 0 ? kNoOffset : plan_.offset[planned.entry], isa());
+      const int64_t plain = planned.entry < 0 ? kNoOffset : plan_.offset[planned.entry];
+      step->fused = make_cpu_step(planned, plain, isa());
     }
     steps_.push_back(std::move(step));
   }
-  plan_.weights.clear();  // packed by now
+  pack_weights();
+}
+
+void Model::pack_weights() {
+  int64_t bytes = 0;
+  for (const auto& step : steps_)
+    if (step->fused) bytes += align_up(step->fused->packed_bytes());
+  weights_ = AlignedBlock(bytes);
+  char* to = weights_.data();
+  for (const auto& step : steps_) {
+    if (!step->fused) continue;
+    step->fused->pack(to);
+    to += align_up(step->fused->packed_bytes());
+  }
+  plan_.weights.clear();
 }
 
 // Those that a kernel or the caller reads.

@@ -57,6 +57,7 @@ class Model {
   void size_output();
   Params read_parameters(const char* params, size_t length) const;
   void make_steps(Device device, const Params& params);
+  void pack_weights();
   void keep_parameters(const Params& params);
   std::unique_ptr<Context> make_context(int threads) const;
   void execute(Context& context, double* seconds) const;
@@ -70,6 +71,7 @@ class Model {
   Plan plan_;
   std::vector<AlignedBlock> parameters_;  // per entry; empty blocks for those that nothing reads as they are
   std::vector<std::unique_ptr<Step>> steps_;
+  AlignedBlock weights_;  // of the fused steps, packed
 
   mutable std::mutex mutex_;  // guards the two below
   std::vector<std::unique_ptr<Context>> idle_;

@@ -226,11 +226,15 @@ class DepthwiseStep : public ProgramStep {
         kernel_h_(static_cast<int>(step.conv.kernel_h)),
         kernel_w_(static_cast<int>(step.conv.kernel_w)) {
     const int64_t channels = step.dims.c;
-    weights_ = AlignedBlock(isa.depthwise_bytes(channels, kernel_h_, kernel_w_));
-    isa.pack_depthwise(step.conv.weights, channels, kernel_h_, kernel_w_, weights_.data());
     bias_.resize(static_cast<size_t>(divide_up(channels, kChannelPadding) * kChannelPadding), 0);
     for (int64_t c = 0; c < channels; ++c)
       bias_[static_cast<size_t>(c)] = bias_of(step.conv, c, kernel_h_ * kernel_w_, kByteZero);
+  }
+
+  int64_t packed_bytes() const override { return isa_.depthwise_bytes(step_.dims.c, kernel_h_, kernel_w_); }
+  void pack(char* to) override {
+    isa_.pack_depthwise(step_.conv.weights, step_.dims.c, kernel_h_, kernel_w_, to);
+    weights_ = to;
   }
 
  private:
@@ -266,7 +270,7 @@ class DepthwiseStep : public ProgramStep {
     p.kernel_h = kernel_h_, p.kernel_w = kernel_w_;
     p.pixel_step = c.stride_w * step_.in.pixel_stride;
     p.tap_step = c.dilation_w * step_.in.pixel_stride;
-    p.weights = weights_.data();
+    p.weights = weights_;
     p.bias = bias_.data();
     for (p.channel = 0; p.channel < d.c; p.channel += isa_.depthwise_channels) {
       p.channels = std::min<int64_t>(isa_.depthwise_channels, d.c - p.channel);
@@ -275,7 +279,7 @@ class DepthwiseStep : public ProgramStep {
   }
 
   int kernel_h_, kernel_w_;
-  AlignedBlock weights_;
+  const char* weights_ = nullptr;
   std::vector<int32_t> bias_;
 };
 
@@ -312,15 +316,13 @@ class ConvStep : public ProgramStep {
     panels_ = divide_up(group_out_, isa.panel);
     panel_bytes_ = align_up(isa.panel_bytes(depth_));
     tiles_ = divide_up(step.dims.pixels(), isa.conv_pixels);
-    pack();
   }
 
- private:
-  int64_t all_panels() const { return panels_ * step_.conv.groups; }
+  int64_t packed_bytes() const override { return all_panels() * panel_bytes_; }
 
-  void pack() {
+  void pack(char* to) override {
     const ConvSpec& c = step_.conv;
-    weights_ = AlignedBlock(all_panels() * panel_bytes_);
+    weights_ = to;
     bias_.assign(static_cast<size_t>(all_panels() * isa_.panel), 0);
     const int64_t kernel = c.kernel_h * c.kernel_w;
     std::vector<int8_t> rows(static_cast<size_t>(isa_.panel * depth_), 0);
@@ -333,9 +335,12 @@ class ConvStep : public ProgramStep {
         bias_[static_cast<size_t>(p * isa_.panel + k)] =
             bias_of(c, channel, group_in_ * kernel, isa_.widens ? 0 : kByteZero);
       }
-      isa_.pack(rows.data(), channels, depth_, weights_.data() + p * panel_bytes_);
+      isa_.pack(rows.data(), channels, depth_, to + p * panel_bytes_);
     }
   }
+
+ private:
+  int64_t all_panels() const { return panels_ * step_.conv.groups; }
 
   // [group_in][kernel_h][kernel_w] -> [tap][row in run][column in run][group_in]
   void pack_row(const int8_t* from, int8_t* to) const {
@@ -387,7 +392,7 @@ class ConvStep : public ProgramStep {
       loaded = group;
       p.channel = group * group_out_ + first;
       p.channels = std::min<int64_t>(isa_.panel, group_out_ - first);
-      p.weights = weights_.data() + k * panel_bytes_;
+      p.weights = weights_ + k * panel_bytes_;
       p.bias = bias_.data() + k * isa_.panel;
       isa_.conv(p);
     }
@@ -413,7 +418,7 @@ class ConvStep : public ProgramStep {
   Runs runs_;
   int64_t run_, depth_;  // with padding
   int64_t panels_, panel_bytes_, tiles_;
-  AlignedBlock weights_;
+  const char* weights_ = nullptr;
   std::vector<int32_t> bias_;
 };
 

@@ -10,10 +10,15 @@
 
 namespace cvm {
 
-// A step with its weights packed. Immutable, so that contexts can share it.
+// A step, ready to run once its weights are packed; from then on immutable, so
+// that contexts can share it.
 class CpuStep {
  public:
   virtual ~CpuStep() = default;
+  // Bytes of packed weights, and packing them to where they stay. All steps
+  // share one block, which large pages can hold.
+  virtual int64_t packed_bytes() const { return 0; }
+  virtual void pack(char* /*to*/) {}
   // Working memory of each thread, in bytes.
   virtual int64_t scratch_bytes() const { return 0; }
   // `scratch` has that for each thread, one behind the other.

@@ -103,10 +103,17 @@ int Ir::mul(int x, Constant c) {
   return map(OpCode::kMul, x, c, {*std::min_element(ends, ends + 4), *std::max_element(ends, ends + 4)});
 }
 
+// Whether x is `code` with one constant for all channels, like c.
+bool Ir::repeats(OpCode code, int x, Constant c) const {
+  const Value& v = (*this)[x];
+  return v.kind == Kind::kMap && v.code == code && !v.constant.channels && !c.channels;
+}
+
 int Ir::max(int x, Constant c) {
   const Value& v = (*this)[x];
   const Range r = spread(c, v.dims.c);
   if (v.range.low >= r.high) return x;
+  if (repeats(OpCode::kMax, x, c)) return max(v.inputs[0], {std::max(c.value, v.constant.value)});
   return map(OpCode::kMax, x, c, {std::max(v.range.low, r.low), std::max(v.range.high, r.high)});
 }
 
@@ -114,6 +121,7 @@ int Ir::min(int x, Constant c) {
   const Value& v = (*this)[x];
   const Range r = spread(c, v.dims.c);
   if (v.range.high <= r.low) return x;
+  if (repeats(OpCode::kMin, x, c)) return min(v.inputs[0], {std::min(c.value, v.constant.value)});
   return map(OpCode::kMin, x, c, {std::min(v.range.low, r.low), std::min(v.range.high, r.high)});
 }
 

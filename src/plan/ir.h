@@ -112,6 +112,7 @@ class Ir {
  private:
   int map(OpCode code, int x, Constant c, Range range);
   bool takes_add(int x) const;
+  bool repeats(OpCode code, int x, Constant c) const;
   Constant combine(Constant a, Constant b, int64_t channels, int64_t (*f)(int64_t, int64_t));
   Range spread(Constant c, int64_t channels) const;
 

@@ -1,7 +1,6 @@
 #include "plan/lower.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 #include "ops/arith.h"
@@ -11,13 +10,6 @@
 #include "ops/transform.h"
 
 namespace cvm {
-
-int32_t Param::operator[](int64_t i) const {
-  if (bits == 8) return static_cast<int8_t>(data[i]);
-  int32_t value = 0;
-  std::memcpy(&value, data + i * 4, 4);
-  return value;
-}
 
 namespace {
 

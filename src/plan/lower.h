@@ -1,6 +1,7 @@
 // From the operators of a verified graph to the planner's primitives.
 #pragma once
 
+#include <cstring>
 #include <vector>
 
 #include "graph/graph.h"
@@ -14,7 +15,12 @@ struct Param {
   int bits = 0;  // 8 or 32
   int64_t count = 0;
   explicit operator bool() const { return data != nullptr; }
-  int32_t operator[](int64_t i) const;
+  int32_t operator[](int64_t i) const {
+    if (bits == 8) return static_cast<int8_t>(data[i]);
+    int32_t value = 0;
+    std::memcpy(&value, data + i * 4, sizeof value);
+    return value;
+  }
 };
 using Params = std::vector<Param>;  // per entry
 
