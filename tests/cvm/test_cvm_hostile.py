@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
+import large_graphs
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -213,6 +214,20 @@ def test_a_node_of_many_inputs_takes_memory_in_proportion(tmp_path: Path) -> Non
     status, grown = load_measured(tmp_path, symbol, params)
     assert status == ACCEPTED
     assert grown < TIMES * len(symbol)
+
+
+NODES = 10_000
+
+
+@pytest.mark.parametrize("name", large_graphs.BUILDERS)
+def test_planning_takes_time_and_memory_in_proportion(name: str) -> None:
+    """CPU time, which other processes do not count in; a planner of quadratic time needs tens of seconds."""
+    command = [sys.executable, str(HERE / "large_graphs.py"), name, str(NODES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    size, formal, cpu, grown = map(float, done.stdout.split())
+    assert cpu < 10 * formal + 1
+    assert grown < TIMES * size
 
 
 # ---- mutations --------------------------------------------------------------
