@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace cvm {
+namespace {
+
+constexpr int kDeepest = 8;  // operations that an added constant moves through
+
+}  // namespace
 
 int Ir::make(Value value) {
   value.node = node;
@@ -14,6 +19,7 @@ int Ir::make(Value value) {
 const int32_t* Ir::keep(std::vector<int32_t> channels) {
   const auto padding = static_cast<size_t>(kChannelPadding);
   channels.resize((channels.size() + padding - 1) / padding * padding, 0);
+  kept_ += static_cast<int64_t>(channels.size());
   constants_.push_back(std::move(channels));
   return constants_.back().data();
 }
@@ -46,9 +52,9 @@ int Ir::map(OpCode code, int x, Constant c, Range range) {
 }
 
 // Whether a constant added to x melts into one that is added there already.
-bool Ir::takes_add(int x) const {
+bool Ir::takes_add(int x, int depth) const {
   const Value& v = (*this)[x];
-  if (v.kind != Kind::kMap) return false;
+  if (v.kind != Kind::kMap || depth == kDeepest) return false;
   switch (v.code) {
     case OpCode::kAdd: return true;
     case OpCode::kFloorShift: {
@@ -56,7 +62,7 @@ bool Ir::takes_add(int x) const {
       return below.kind == Kind::kMap && below.code == OpCode::kAdd;
     }
     case OpCode::kMin:
-    case OpCode::kMax: return takes_add(v.inputs[0]);
+    case OpCode::kMax: return takes_add(v.inputs[0], depth + 1);
     default: return false;
   }
 }
@@ -66,7 +72,7 @@ int Ir::add(int x, Constant c) {
   const Range r = spread(c, v.dims.c);
   if (r.low == 0 && r.high == 0) return x;
   const auto sum = [](int64_t a, int64_t b) { return a + b; };
-  if (takes_add(x)) {
+  if (takes_add(x) && has_room(v.dims.c + kChannelPadding)) {
     const Range own = spread(v.constant, v.dims.c);
     const Range both = {own.low + r.low, own.high + r.high};
     if (v.code == OpCode::kAdd && both.fits_int32())

@@ -85,6 +85,9 @@ class Ir {
 
   // Constants live as long as the planner's result. Padded for kernels.
   const int32_t* keep(std::vector<int32_t> channels);
+  // Whether so many more may be kept: a graph may use one parameter any number of times.
+  bool has_room(int64_t integers) const { return kept_ + integers <= most_kept; }
+  int64_t most_kept = 0;
 
   // Primitives. All of these need results that fit int32.
   int add(int x, Constant c);
@@ -111,13 +114,14 @@ class Ir {
 
  private:
   int map(OpCode code, int x, Constant c, Range range);
-  bool takes_add(int x) const;
+  bool takes_add(int x, int depth = 0) const;
   bool repeats(OpCode code, int x, Constant c) const;
   Constant combine(Constant a, Constant b, int64_t channels, int64_t (*f)(int64_t, int64_t));
   Range spread(Constant c, int64_t channels) const;
 
   std::vector<Value> values_;
   std::deque<std::vector<int32_t>> constants_;
+  int64_t kept_ = 0;  // integers in constants_
 };
 
 }  // namespace cvm

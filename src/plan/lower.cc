@@ -16,12 +16,21 @@ namespace {
 constexpr int kNone = -1;
 constexpr int64_t kMostTaps = 4096;
 constexpr int64_t kMostBorder = 4;  // a tensor may grow to that many times its size
+// What is lowered of parameters may take so many bytes for each of the file's, and a little more; as much again
+// is left for constants that later rearrangements make.
+// Nodes that would need more run as kernels: thousands may share one parameter.
+constexpr int64_t kMostCopies = 64;
+constexpr int64_t kSmallCopies = 2 << 20;
 
 class Lowering {
  public:
   Lowering(const Graph& graph, const Params& params) : graph_(graph), params_(params) {
     out_.value.assign(static_cast<size_t>(graph.num_entries()), kNone);
     out_.by_kernel.assign(graph.nodes.size(), 0);
+    int64_t bytes = 0;
+    for (const Param& p : params) bytes += p.count * p.bits / 8;
+    budget_ = kMostCopies * bytes + kSmallCopies;
+    out_.ir.most_kept = budget_ / static_cast<int64_t>(sizeof(int32_t));
   }
 
   Lowered run() {
@@ -43,6 +52,14 @@ class Lowering {
   const Param& param(int64_t entry) const { return params_[static_cast<size_t>(entry)]; }
   const Shape& shape(int64_t entry) const { return graph_.shapes[static_cast<size_t>(entry)]; }
   int precision(int64_t entry) const { return static_cast<int>(graph_.precisions[static_cast<size_t>(entry)]); }
+
+  // Whether so many bytes may still be made or looked at.
+  bool spend(int64_t bytes) {
+    if (bytes > budget_) return false;
+    budget_ -= bytes;
+    return true;
+  }
+  bool spend_integers(int64_t count) { return spend((count + kChannelPadding) * static_cast<int64_t>(sizeof(int32_t))); }
 
   // All entries of the node surely lie within their ranges.
   bool provable(const Node& node) const {
@@ -103,7 +120,7 @@ class Lowering {
 
   int look_up(const Node& node, int x) {
     const Param& table = param(node.input_entries[1]);
-    if (!table) return kNone;
+    if (!table || !spend_integers(table.count)) return kNone;
     std::vector<int32_t> values(static_cast<size_t>(table.count));
     for (int64_t i = 0; i < table.count; ++i) values[static_cast<size_t>(i)] = table[i];
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
@@ -122,7 +139,7 @@ class Lowering {
     const Shape &s = shape(entry), &full = shape(of);
     const auto back = static_cast<size_t>(full.size() == 4 ? 3 : 1);  // the channels' axis from the end
     const bool channels = p.count == dims.c && s.size() >= back && s[s.size() - back] == dims.c;
-    if (!channels || (full.size() == 2 && dims.h * dims.w != 1)) return false;
+    if (!channels || (full.size() == 2 && dims.h * dims.w != 1) || !spend_integers(2 * p.count)) return false;
     std::vector<int32_t> values(static_cast<size_t>(p.count));
     for (int64_t i = 0; i < p.count; ++i) values[static_cast<size_t>(i)] = p[i];
     *out = {0, ir().keep(std::move(values))};
@@ -166,6 +183,9 @@ class Lowering {
     return (d.h + b.top + b.bottom) * (d.w + b.left + b.right) <= kMostBorder * d.h * d.w + kMostTaps;
   }
 
+  // A window without weights: each node keeps the addresses of its taps.
+  bool takes_taps(int64_t taps) { return taps <= kMostTaps && spend(taps * static_cast<int64_t>(sizeof(int64_t))); }
+
   const int8_t* weights(const Param& p) {
     if (p.bits == 8) return reinterpret_cast<const int8_t*>(p.data);
     std::vector<int8_t> narrow(static_cast<size_t>(p.count));
@@ -201,8 +221,17 @@ class Lowering {
     return convolution(node, x, spec, {}, {in.n, 1, 1, shape(node.first_entry)[1]});
   }
 
+  // Bytes of the packed weights at most: kernels pad what a window reads, and the channels of a group.
+  static int64_t packed_bytes(const ConvSpec& s, int64_t in, int64_t out) {
+    constexpr int64_t kPanel = 32, kRun = 4;
+    const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b * b; };
+    if (s.groups == in && in == out) return up(out, kPanel) * up(s.kernel_h, kRun) * s.kernel_w;
+    return s.groups * up(out / s.groups, kPanel) * up(in / s.groups, kRun) * s.kernel_h * s.kernel_w;
+  }
+
   int convolution(const Node& node, int x, ConvSpec spec, Border border, Dims out) {
     const Param& w = param(node.input_entries[1]);
+    if (!spend(packed_bytes(spec, ir()[x].dims.c, out.c) + w.count) || !spend_integers(out.c)) return kNone;
     spec.weights = weights(w);
     if (node.input_entries.size() == 3) {
       const Param& b = param(node.input_entries[2]);
@@ -260,7 +289,7 @@ class Lowering {
     };
     v.border = {a.pad(0), a.pad(1), behind(v.dims.h, a.strides[0], a.pool_size[0], a.pad(0), in.h),
                 behind(v.dims.w, a.strides[1], a.pool_size[1], a.pad(1), in.w), INT32_MIN};
-    if (a.pool_size[0] * a.pool_size[1] > kMostTaps || !grows_little(in, v.border)) return kNone;
+    if (!takes_taps(a.pool_size[0] * a.pool_size[1]) || !grows_little(in, v.border)) return kNone;
     return ir().make(std::move(v));
   }
 
@@ -280,7 +309,7 @@ class Lowering {
     v.range = {(ir()[x].range.low) * count, (ir()[x].range.high) * count};
     v.inputs = {x};
     v.conv.kernel_h = in.h, v.conv.kernel_w = in.w;
-    if (count > kMostTaps || v.range.high + kByteZero * count > INT32_MAX) return kNone;
+    if (!takes_taps(count) || v.range.high + kByteZero * count > INT32_MAX) return kNone;
     return ir().make(std::move(v));
   }
 
@@ -334,6 +363,7 @@ class Lowering {
         x = value(e);
         continue;
       }
+      if (!spend(p.count)) return kNone;
       for (int64_t i = 0; i < p.count; ++i) {
         if (any && p[i] != constant) return kNone;
         any = true, constant = p[i];
@@ -364,6 +394,7 @@ class Lowering {
   const Graph& graph_;
   const Params& params_;
   Lowered out_;
+  int64_t budget_ = 0;
 };
 
 }  // namespace

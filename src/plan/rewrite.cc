@@ -35,9 +35,10 @@ std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed, s
 
 namespace {
 
-// Far more than networks need; bounds the time that a graph can cost.
-constexpr int kMostMoves = 1024;
+// Far more than networks need; bounds the time and memory that a graph can cost.
+constexpr int kMostPasses = 8;
 constexpr size_t kMostRegion = 64;
+constexpr int64_t kMostGrowth = 4;  // values made for each of the graph's
 
 int64_t stored_bytes(const Value& v) { return bytes_of(storage_for(v.range)); }
 
@@ -60,16 +61,17 @@ class Rearranging {
   Rearranging(Ir* ir, std::vector<int>* needed) : ir_(*ir), needed_(*needed) {}
 
   void run() {
-    // Each move takes one pool or concat nearer to the end of the graph.
+    most_values_ = kMostGrowth * ir_.size();
+    // A move takes a pool or concat nearer to the end of the graph, where the next pass may find more to do.
     bool moved = true;
-    for (int moves = 0; moved && moves < kMostMoves; ++moves) {
+    for (int passes = 0; moved && passes < kMostPasses; ++passes) {
       moved = false;
       find_users();
       for (int v : order_) {
         const Kind kind = ir_[v].kind;
-        moved = (kind == Kind::kMaxPool || kind == Kind::kConcat) && move_behind(v);
-        if (moved) break;
+        if (kind == Kind::kMaxPool || kind == Kind::kConcat) moved |= move_behind(v);
       }
+      if (moved) replace();
     }
   }
 
@@ -83,6 +85,19 @@ class Rearranging {
     for (size_t i = 0; i < order_.size(); ++i) place_[static_cast<size_t>(order_[i])] = static_cast<int>(i);
     outside_.assign(static_cast<size_t>(ir_.size()), 0);
     for (int v : needed_) outside_[static_cast<size_t>(v)] = 1;
+    replaced_.clear();
+  }
+
+  // What stands for v since this pass began. Moves are independent: a region belongs to one of them, so that
+  // what find_users() found stays true of all that later ones look at.
+  int current(int v) const {
+    const auto it = replaced_.find(v);
+    return it == replaced_.end() ? v : it->second;
+  }
+  void replace() {
+    for (int v = 0; v < ir_.size(); ++v)
+      for (int& in : ir_.at(v).inputs) in = current(in);
+    for (int& v : needed_) v = current(v);
   }
   const std::vector<int>& users(int v) const { return users_[static_cast<size_t>(v)]; }
 
@@ -102,18 +117,19 @@ class Rearranging {
     int64_t bytes = 0;
     for (int u : region)
       if (leaves(u)) exits.push_back(u), bytes += stored_bytes(ir_[u]);
-    const int64_t before = stored_bytes(pools ? ir_[ir_[v].inputs[0]] : ir_[v]);
+    const int64_t before = stored_bytes(pools ? ir_[current(ir_[v].inputs[0])] : ir_[v]);
     if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before)) return false;
-    std::vector<std::pair<int, int>> replaced;
-    for (int exit : exits) replaced.push_back({exit, 0});
-    pools ? pool_last(v, region, &replaced) : concat_last(v, region, &replaced);
-    for (const auto& [old, now] : replaced) {
-      for (int user : users(old))
-        if (inside.count(user) == 0)
-          std::replace(ir_.at(user).inputs.begin(), ir_.at(user).inputs.end(), old, now);
-      std::replace(needed_.begin(), needed_.end(), old, now);
-    }
+    const auto copies = static_cast<int64_t>(region.size()) * (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));
+    if (ir_.size() + copies > most_values_ || (!pools && !has_room(v, region))) return false;
+    pools ? pool_last(v, region, exits) : concat_last(v, region, exits[0]);
     return true;
+  }
+
+  // Whether the constants of a region may be cut for the inputs of a concatenation.
+  bool has_room(int v, const std::vector<int>& region) const {
+    const auto cut = std::count_if(region.begin(), region.end(), [&](int u) { return ir_[u].constant.channels != nullptr; });
+    const auto padding = kChannelPadding * static_cast<int64_t>(ir_[v].inputs.size());
+    return ir_.has_room(cut * (ir_[v].dims.c + padding));
   }
 
   // The element-wise operations that depend on nothing but v, in computing order.
@@ -157,31 +173,30 @@ class Rearranging {
     return now;
   }
 
-  void pool_last(int v, const std::vector<int>& region, std::vector<std::pair<int, int>>* replaced) {
-    const std::map<int, int> now = on_input(v, ir_[v].inputs[0], region, 0);
-    for (auto& [exit, result] : *replaced) {
+  void pool_last(int v, const std::vector<int>& region, const std::vector<int>& exits) {
+    const std::map<int, int> now = on_input(v, current(ir_[v].inputs[0]), region, 0);
+    for (int exit : exits) {
       Value pool = ir_[v];
       pool.inputs = {now.at(exit)};
       pool.range = ir_[pool.inputs[0]].range;
       ir_.node = pool.node;
-      result = ir_.make(std::move(pool));
+      replaced_[exit] = ir_.make(std::move(pool));
     }
   }
 
-  void concat_last(int v, const std::vector<int>& region, std::vector<std::pair<int, int>>* replaced) {
-    auto& [exit, result] = replaced->front();
+  void concat_last(int v, const std::vector<int>& region, int exit) {
     Value concat = ir_[v];
     concat.range = {INT64_MAX, INT64_MIN};
     int64_t channel = 0;
     for (int& in : concat.inputs) {
       const int64_t channels = ir_[in].dims.c;
-      in = on_input(v, in, region, channel).at(exit);
+      in = on_input(v, current(in), region, channel).at(exit);
       channel += channels;
       const Range r = ir_[in].range;
       concat.range = {std::min(concat.range.low, r.low), std::max(concat.range.high, r.high)};
     }
     ir_.node = concat.node;
-    result = ir_.make(std::move(concat));
+    replaced_[exit] = ir_.make(std::move(concat));
   }
 
   Ir& ir_;
@@ -190,6 +205,8 @@ class Rearranging {
   std::vector<std::vector<int>> users_;
   std::vector<int> place_;  // in order_
   std::vector<char> outside_;
+  std::map<int, int> replaced_;  // in this pass
+  int64_t most_values_ = 0;
 };
 
 }  // namespace
