@@ -10,15 +10,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 import numpy as np
 
-from . import CvmError, Model, Tensor, __version__, cpu, formal, gas, gpu, load
+from . import CvmError, Model, Node, Tensor, __version__, cpu, formal, gas, gpu, load
 from .context import Context
 
 FAILED, ERROR = 1, 2
@@ -196,34 +198,82 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if same else FAILED
 
 
+def _steps(seconds: np.ndarray, nodes: list[Node], symbol: Path) -> list[dict[str, Any]]:
+    """The steps that the library timed, in order: {"name", "ops", "ms", "macs"}.
+
+    Nodes that the library runs as one step are timed together, at one of them. So a node without time belongs to the step of
+    the first timed node that follows from it, and the step has the multiply-adds of all its nodes.
+    """
+    inputs = [[e[0] for e in node["inputs"]] for node in json.loads(symbol.read_bytes())["nodes"]]
+    owner = [k if t > 0 else len(nodes) for k, t in enumerate(seconds)]
+    for k in reversed(range(len(nodes))):
+        for j in inputs[k]:
+            if seconds[j] <= 0:
+                owner[j] = min(owner[j], owner[k])
+    steps = {k: {"name": nodes[k].name, "ops": [], "ms": float(t) * 1e3, "macs": 0} for k, t in enumerate(seconds) if t > 0}
+    for node in nodes:
+        if node.op == "null" or owner[node.index] not in steps:
+            continue
+        step = steps[owner[node.index]]
+        step["ops"].append(node.op)
+        if node.op in ("conv2d", "dense"):  # each output is a sum over all but the first axis of the weight
+            weight = nodes[inputs[node.index][1]].outputs[0]
+            step["macs"] += math.prod(node.outputs[0].shape) * math.prod(weight.shape[1:])
+            step["name"] = node.name
+    return list(steps.values())
+
+
+def _ops(names: list[str]) -> str:
+    """conv2d, relu, relu -> conv2d relu(2)"""
+    counts = {name: names.count(name) for name in names}
+    return " ".join(name if n == 1 else f"{name}({n})" for name, n in counts.items())
+
+
 def bench(args: argparse.Namespace) -> int:
     model = _load(args)
     x = _inputs(args, model)[0]
     model.run(x)  # the first run touches the memory
-    runs = np.array([model.profile(x)[1] for _ in range(args.repeat)])
-    totals = runs.sum(axis=1)
-    median = np.median(runs, axis=0)
+    totals, runs = np.empty(args.repeat), []
+    for k in range(args.repeat):
+        start = time.perf_counter()
+        runs.append(model.profile(x)[1])
+        totals[k] = time.perf_counter() - start
+    seconds = np.median(runs, axis=0)
+    whole = float(np.median(totals))
+    nodes = model.nodes
     by_op: dict[str, float] = {}
-    for node, seconds in zip(model.nodes, median):
+    for node, t in zip(nodes, seconds):
         if node.op != "null":
-            by_op[node.op] = by_op.get(node.op, 0.0) + float(seconds)
-    shares = sorted(by_op.items(), key=lambda item: -item[1])
-    whole = sum(by_op.values()) or 1.0
+            by_op[node.op] = by_op.get(node.op, 0.0) + float(t) * 1e3
+    by_op = dict(sorted(by_op.items(), key=lambda item: -item[1]))
+    steps = _steps(seconds, nodes, args.dir / "symbol") if args.layers else []
     if args.json:
-        _print_json(
-            {
-                "threads": model.threads,
-                "repeat": args.repeat,
-                "median_ms": float(np.median(totals)) * 1e3,
-                "min_ms": float(totals.min()) * 1e3,
-                "operators_ms": {op: seconds * 1e3 for op, seconds in shares},
-            }
-        )
+        report: dict[str, Any] = {
+            "threads": model.threads,
+            "repeat": args.repeat,
+            "median_ms": whole * 1e3,
+            "min_ms": float(totals.min()) * 1e3,
+            "operators_ms": by_op,
+        }
+        if args.layers:
+            report["steps"] = steps
+        _print_json(report)
         return 0
     print(f"{args.device}, {model.threads} threads, {args.repeat} runs")
-    print(f"median {np.median(totals) * 1e3:.3f} ms, min {totals.min() * 1e3:.3f} ms")
-    rows = [[op, f"{seconds * 1e3:9.3f} ms", f"{seconds / whole:6.1%}"] for op, seconds in shares]
-    print(_table(["operator", "   median", " share"], rows))
+    print(f"median {whole * 1e3:.3f} ms, min {totals.min() * 1e3:.3f} ms")
+
+    def row(name: str, ms: float) -> list[str]:
+        return [name, f"{ms:9.3f} ms", f"{ms / whole / 1e3:6.1%}"]
+
+    outside = row("(outside the steps)", (whole - float(seconds.sum())) * 1e3)
+    if not args.layers:
+        print(_table(["operator", "   median", " share"], [row(op, ms) for op, ms in by_op.items()] + [outside]))
+        return 0
+    rows = [
+        [*row(step["name"], step["ms"]), f"{step['macs'] / step['ms'] / 1e6:7.1f}" if step["macs"] else "", _ops(step["ops"])]
+        for step in steps
+    ]
+    print(_table(["step", "   median", " share", " GMAC/s", "operators"], [*rows, [*outside, "", ""]]))
     return 0
 
 
@@ -278,6 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     add("verify", verify, "compare all executors and thread counts bit for bit", [data])
     command = add("bench", bench, "measure the time of one inference", [device, data])
     command.add_argument("--repeat", type=_count(1), default=20, metavar="N", help="number of runs")
+    command.add_argument("--layers", action="store_true", help="the time of each step, not of each operator")
     return parser
 
 

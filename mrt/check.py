@@ -1,8 +1,11 @@
 """Can this network be quantized? Every node that cannot is listed, with the reason and a remedy.
 
-    python -m mrt.check net.json net.params --shape 1,3,224,224
-    python -m mrt.check net --shape 1,3,224,224      # net.json, or net-symbol.json and net-0000.params as MXNet exports them
-    python -m mrt.check --operators                  # the table of supported operators, as markdown
+    mrt check net.json net.params --shape 1,3,224,224
+    mrt check net --shape 1,3,224,224      # net.json, net.params; or net-symbol.json, net-0000.params as MXNet exports them
+    mrt check net --keys box,score         # only what the nodes box and score need
+    mrt check --operators                  # the table of supported operators, as markdown
+
+`python -m mrt.check` is the same command.
 
 Exit status: 0 it can, 1 it cannot (or cannot be read), 2 wrong usage.
 """
@@ -12,33 +15,40 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from mrt.errors import MRTError
+from mrt.errors import ModelError, MRTError
 from mrt.graph import Graph
 from mrt.ops import OPERATORS, Operator, integer
-from mrt.passes.fold_constants import fold_constants
-from mrt.passes.inputs import name_input
-from mrt.passes.prepare import prepare
-from mrt.passes.validate import unsupported
+from mrt.ops.refused import Refused
+from mrt.passes.heads import without_losses
+from mrt.passes.prepare import prepare, with_input
+from mrt.passes.validate import names_above, unsupported
 
 __all__ = ["findings", "main", "operator_table"]
 
 
-def findings(graph, input_shape=None):
-    """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` as for
-    Model.prepare. ModelError when names, inputs or shapes are wrong."""
-    graph.check_names()
-    named = fold_constants(name_input(graph, input_shape))
+def findings(graph, input_shape=None, keys=()):
+    """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` and
+    `keys` as for Model.prepare. ModelError when names, inputs or shapes are wrong."""
+    graph = without_losses(graph)
+    named = with_input(graph, input_shape)
+    unknown = [key for key in keys if named.find(key) is None]
+    if unknown:
+        raise ModelError(f"the network has no node {', '.join(unknown)} to be split at")
     found = []
+    above = names_above(named, keys)
     for node, text in unsupported(named, named.infer_shapes()):
+        if node.name in above:
+            continue
         reason, _, remedy = text.rpartition("; ")
         found.append({"operator": node.kind, "node": node.name, "reason": reason, "remedy": remedy})
     if not found:
-        prepare(graph, input_shape)
+        prepare(graph, input_shape, keys)
     return found
 
 
 def operator_table():
-    """Markdown: the names of the operators, what they are, and whether they become integers themselves (core) or as others."""
+    """Markdown: the names of the operators, what they are, and whether they become integers themselves (core), as others
+    (rewritten), or not at all (refused)."""
     names = {}
     for name, operator in OPERATORS.items():
         if type(operator).__module__ != integer.__name__:
@@ -46,15 +56,19 @@ def operator_table():
     rows = []
     for cls, group in names.items():
         core = any(getattr(cls, rule) is not getattr(Operator, rule) for rule in ("quantize", "export"))
+        how = "refused" if cls is Refused else "core" if core else "rewritten"
         what = " ".join(cls.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
-        rows.append((", ".join(f"`{name}`" for name in group), what, "core" if core else "rewritten"))
-    rows.sort(key=lambda row: row[0].lower())
+        rows.append((", ".join(f"`{name}`" for name in group), what, how))
+    rows.sort(key=lambda row: (row[2] == "refused", row[0].lower()))
     return "\n".join("| " + " | ".join(row) + " |" for row in [("operator", "what it is", "how"), ("---",) * 3, *rows]) + "\n"
 
 
 def _files(model, params):
     if params:
         return model, params
+    if model.endswith(".json"):
+        stem = model[:-len(".json")]
+        return model, f"{stem[:-len('-symbol')]}-0000.params" if stem.endswith("-symbol") else f"{stem}.params"
     pairs = [(f"{model}.json", f"{model}.params"), (f"{model}-symbol.json", f"{model}-0000.params")]
     return next((pair for pair in pairs if Path(pair[0]).exists()), pairs[0])
 
@@ -63,22 +77,32 @@ def _shape(text):
     return tuple(int(extent) for extent in text.split(","))
 
 
-def _print(graph, found):
+def _names(text):
+    return tuple(text.split(","))
+
+
+def _print(graph, found, keys):
     if not found:
-        counts = Counter(node.kind for node in graph.topological() if not node.is_variable)
-        print(f"can be quantized: {sum(counts.values())} nodes, " + ", ".join(f"{n} {op}" for op, n in sorted(counts.items())))
+        above = names_above(graph, keys)
+        counts = Counter(node.kind for node in graph.topological() if not node.is_variable and node.name not in above)
+        where = f" up to {', '.join(keys)}" if above else ""
+        kinds = ", ".join(f"{n} {op}" for op, n in sorted(counts.items()))
+        print(f"can be quantized{where}: {sum(counts.values())} nodes, {kinds}")
         return
     print(f"cannot be quantized: {len(found)} node{'s' if len(found) > 1 else ''}")
     for item in found:
         print(f"  {item['node']} ({item['operator']}): {item['reason']}\n    remedy: {item['remedy']}")
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m mrt.check", description=__doc__,
+def main(argv=None, prog="python -m mrt.check"):
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="the symbol file, or the common beginning of both file names")
-    parser.add_argument("params", nargs="?", help="the params file")
+    parser.add_argument("model", nargs="?", help="the symbol file, or the beginning of both file names")
+    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
     parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
+    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
+                        help="nodes where the network will be split: only what they need is looked at")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
     args = parser.parse_args(argv)
@@ -89,7 +113,7 @@ def main(argv=None):
         parser.error("name a model, or ask for --operators")
     try:
         graph = Graph.load(*_files(args.model, args.params))
-        found = findings(graph, args.shape)
+        found = findings(graph, args.shape, args.keys)
     except MRTError as error:
         print(json.dumps({"supported": False, "error": str(error)}) if args.json else f"error: {error}",
               file=sys.stdout if args.json else sys.stderr)
@@ -97,7 +121,7 @@ def main(argv=None):
     if args.json:
         print(json.dumps({"supported": not found, "unsupported": found}, indent=2))
     else:
-        _print(graph, found)
+        _print(graph, found, args.keys)
     return 1 if found else 0
 
 

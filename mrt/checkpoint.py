@@ -10,6 +10,7 @@ import os
 from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
+from mrt.quantize import TECHNIQUES
 from mrt.utils import atomic_write, extend_fname, plain_error
 
 __all__ = ["CheckpointError", "sha256", "store", "verify"]
@@ -19,7 +20,8 @@ _OPTIONS = {
     "PREPARE": ("input_shape",),
     "SPLIT_MODEL": ("keys",),
     "CALIBRATION": ("dataset", "dataset_dir", "batch", "calibrate_num", "lambda_", "calibrate_method"),
-    "QUANTIZATION": ("input_precision", "output_precision", "softmax_lambd", "shift_bits", "thresholds", "restore_name"),
+    "QUANTIZATION": ("input_precision", "output_precision", "softmax_lambd", "shift_bits", "thresholds", "restore_name",
+                     "operand_precision", "preset", *TECHNIQUES),
     "MERGE_MODEL": ("attribute_deps", "oscale_maps"),
 }
 

@@ -214,20 +214,22 @@ class Quantization:
     input_precision: int = key(INT, 8, "bits of the input", low=2, high=31)
     output_precision: Optional[int] = key(INT, None, "bits of the outputs; empty: as they come", low=2, high=31)
     softmax_lambd: float = key(FLOAT, 10.0, "spread of a softmax input", low=0)
-    shift_bits: int = key(INT, 5, "headroom of the rescaling", low=0, high=31)
+    shift_bits: int = key(INT, 5, "for Preset = original: a tensor so many bits too wide is shifted", low=0, high=31)
     thresholds: Mapping[str, float] = key(_map_of(1, FLOAT, "node: 2.64"), _read_only({}),
                                           "thresholds by node name, instead of the calibrated ones")
     restore_name: Tuple[str, ...] = key(NAMES, (), "nodes computed in floating point, to find the one that loses "
                                         "accuracy; _OP_<operator>, _ALL_EXCEPT_")
     operand_precision: Mapping[str, int] = key(_map_of(1, INT, "layer: 15"), _read_only({}),
                                                "bits of the input of single layers; above 8 they run in two parts")
+    preset: str = key(STR, "default", "default, or original: what the original MRT did, for comparison",
+                      choices=("default", "original"))
     weight_granularity: str = key(STR, "channel", "one weight scale per output channel, or per tensor",
                                   choices=("channel", "tensor"))
     full_range: bool = key(BOOL, True, "non-negative inputs of layers use the codes below 0 too")
     equalize: bool = key(BOOL, True, "channels of a layer's input get scales of their own where that pays")
     clip_inputs: bool = key(BOOL, True, "a layer's input is clipped where that lowers its mean square error")
     bias_correction: bool = key(BOOL, True, "biases make up for the mean error of rounded weights")
-    two_part_budget: float = key(FLOAT, 0.05, "share of the products to spend on layers in two parts", low=0)
+    two_part_budget: float = key(FLOAT, 0.05, "share of the cost to spend on layers in two parts", low=0)
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()
@@ -531,6 +533,7 @@ def _resolve(settings):
 def _contradictions(settings):
     """Problems that need no look at the disk."""
     from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file
+    from mrt.quantize import TECHNIQUES
     default, split, merge = settings.default, settings.split_model, settings.merge_model
     problems = []
 
@@ -561,6 +564,11 @@ def _contradictions(settings):
     if settings.calibration.lambda_ is not None and settings.calibration.calibrate_method != "lambda":
         problem("CALIBRATION", "Lambda", f"set, but Calibrate_method is {settings.calibration.calibrate_method}, which "
                 "does not use it; remove one of the two")
+    if settings.quantization.preset != "default":
+        for name in (*TECHNIQUES, "operand_precision"):
+            if ("QUANTIZATION", name) in settings.lines:
+                problem("QUANTIZATION", name.capitalize(), f"Preset = {settings.quantization.preset} knows nothing of it; remove "
+                        "one of the two")
     for node, threshold in settings.quantization.thresholds.items():
         if threshold < 0:
             problem("QUANTIZATION", "Thresholds", f"found {threshold:g} for {node}, expected a number of at least 0")

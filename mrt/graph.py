@@ -9,6 +9,8 @@ This is the only module that knows MXNet's symbol JSON. Whatever MXNet reads, fr
 MXNet's own upgrade of old files first. A graph is never changed in place; passes make new graphs from old ones.
 """
 import ast
+import contextlib
+import io
 import json
 import re
 import warnings
@@ -183,7 +185,8 @@ class Graph:
         symbol = self.to_symbol().get_internals()
         heads = json.loads(symbol.tojson())
         try:
-            _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
+            with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints the arguments where there is an error
+                _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
         except mx.MXNetError as error:
             self._check_param_shapes(symbol, known)
             raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {_first_line(error)}") from error

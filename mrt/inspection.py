@@ -1,9 +1,9 @@
 """Where accuracy is lost: every tensor of the float network beside its integers, on a few batches.
 
-    python -m mrt.inspection CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
+    mrt inspect CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
 
-runs the stages of `mrt.main2` up to calibration (or loads what they kept), quantizes, and computes both networks node by node.
-In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
+(also `python -m mrt.inspection`) runs the stages of `mrt run` up to calibration (or loads what they kept), quantizes, and
+computes both networks node by node. In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
 
 A node is judged by what its consumers take of it: the integers after rescaling and clipping. So a threshold that is too small
 shows at the node it belongs to. Where consumers take it in several ways, the worst counts.
@@ -33,14 +33,15 @@ from mrt.arithmetic import code_range
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, invoke
 from mrt.mxnet_bridge import mx
-from mrt.quantize import Quantizer, Tensor, two_parts
+from mrt.quantize import Tensor, two_parts
 from mrt.utils import Progress, atomic_write
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
 
 BINS = 40
 PART_ELEMENTS = 1 << 20
-SATURATED, CLIPPING = 0.001, 0.5  # shares from which a threshold is called too small
+CLIPPING = 0.5  # share of the error from which a range is called too small
+ADVISED = 10  # nodes for which the table of the page says what to try
 LOOSE = 4  # a threshold so many times the largest value is called too large
 OUTPUT = "(output)"
 ROUNDED = 10  # in more bits rounding is no matter
@@ -113,8 +114,9 @@ def _decibel(relative_noise):
 
 # ---- what the consumers take -----------------------------------------------------------------------------------------
 
-class Recorder(Quantizer):
-    """Quantizes as ever and keeps what every consumer takes of its inputs: `taken[consumer, i]` = (source, Tensor, zero)."""
+class Recording:
+    """Before a quantizer among the bases of a class: quantizes as ever, and keeps what every consumer takes of its inputs:
+    `taken[consumer, i]` = (source, Tensor, zero)."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -210,8 +212,9 @@ def inspect(mrt, batches, progress=None):
         raise StateError("inspection needs thresholds: call set_data and calibrate first, or set_th_dict")
     graph = mrt.current_model.graph
     shapes = graph.infer_shapes()
-    facts = graph, shapes, mrt.th_dict, mrt.channels, mrt.options(), mrt.sensitivities
-    quantizer = Recorder(*facts, two_parts(*facts))
+    kind, options = mrt.quantizer()
+    facts = graph, shapes, mrt.th_dict, mrt.channels, options, mrt.sensitivities
+    quantizer = type("Recorder", (Recording, kind), {})(*facts, two_parts(*facts, kind))
     result = quantizer.run()
     probes, by_input = _probes(graph, quantizer, result)
     flat = [(node, probe) for node, found in probes.items() for probe in found]
@@ -334,10 +337,11 @@ def _row(place, node, probes, by_input, thresholds, result, shapes):
 def _advice(row):
     """What to try for one node, the likeliest first."""
     said = []
-    if row.saturated >= SATURATED and row.clip_noise >= CLIPPING:
-        call = f"set_threshold({row.name!r}, {row.max_value:.4g})"
+    if row.clip_noise >= CLIPPING:
+        remedy = f"more calibration samples, or set_threshold({row.name!r}, {row.max_value:.4g})" \
+            if row.threshold < row.max_value else "Clip_inputs = False or Equalize = False keep them (set_techniques)"
         said.append(f"{row.saturated:.2%} of the values lie beyond the integers and make {row.clip_noise:.0%} of the error: "
-                    f"more calibration samples, or {call}")
+                    f"{remedy}")
     elif row.max_value > 0 and row.threshold > LOOSE * row.max_value and row.snr_db < math.inf:
         said.append(f"the threshold {row.threshold:.4g} is far above the largest value seen, {row.max_value:.4g}: "
                     f"set_threshold({row.name!r}, {row.max_value:.4g}), or Calibrate_method = percentile or mse")
@@ -408,19 +412,21 @@ class Report:
         culprits = "".join(f"<li><a href='#n{row.place}'>{_text(row.name)}</a> ({_text(row.op)}, {_db(row.snr_db)} dB): "
                            f"{_text('; '.join(row.advice))}</li>" for row in self.culprits(5))
         outputs = ", ".join(f"{_text(row.name)} {_db(row.snr_db)} dB" for row in self.outputs())
-        head = "".join(f"<th>{name}</th>" for name in ("node", "values", "SNR dB", "drop dB", "added noise", "cosine",
-                                                      "max error", "max |x|", "threshold", "saturated", "bits", "margin"))
+        head = "".join(f"<th title='{_text(what)}'>{name}</th>" for name, what in _COLUMNS)
+        marked = {row.place for row in self.culprits(ADVISED)}
         return (f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'/><title>{_text(self.title)}: float and integer"
                 f"</title><meta name='viewport' content='width=device-width'/><style>{_STYLE}</style></head>\n<body>"
                 f"<h1>{_text(self.title)}: float and integer</h1>\n<p>{self.samples} samples in {self.batches} batches, "
                 f"{len(self.rows)} nodes. SNR of the outputs: {outputs}.</p>\n"
                 + "".join(f"<p>{_text(note)}</p>\n" for note in self.notes)
                 + f"<h2>What hurts most</h2>\n<ol>{culprits or '<li>nothing: the integers are exact</li>'}</ol>\n"
-                f"<h2>SNR along the network</h2>\n<p>From the input to the output; the tallest bars are the cleanest tensors. "
+                "<h2>SNR along the network</h2>\n"
+                "<p>In dB, from the input to the output; the tallest bars are the cleanest tensors. "
                 f"The nodes named above stand out.</p>\n{self._depth_chart()}\n<h2>All nodes, what hurts most first</h2>\n"
-                "<p>Pictures: how often each value occurs, roots of the counts: <span class='key float'>filled, float</span>, "
+                "<p>Pictures: how often each value occurs, on a logarithmic scale: <span class='key float'>filled, float</span>, "
                 "<span class='key int'>line, integers as their consumers take them</span>.</p>\n"
-                f"<table><thead><tr>{head}</tr></thead><tbody>\n{''.join(map(_html_row, self.worst))}</tbody></table>\n"
+                f"<table><thead><tr>{head}</tr></thead><tbody>\n"
+                + "".join(_html_row(row, row.place in marked) for row in self.worst) + "</tbody></table>\n"
                 "</body></html>\n")
 
     def _depth_chart(self):
@@ -431,11 +437,12 @@ class Report:
         lines, bars = [], []
         for level in range(0, int(top) + 1, 10 if top <= 80 else 20):
             y = 10 + height * (1 - level / top)
-            lines.append(f"<line class='grid' x1='36' x2='{width:.0f}' y1='{y:.1f}' y2='{y:.1f}'/>"
+            lines.append(f"<line class='grid' stroke='#d5dae0' x1='36' x2='{width:.0f}' y1='{y:.1f}' y2='{y:.1f}'/>"
                          f"<text x='30' y='{y + 4:.1f}' text-anchor='end'>{level}</text>")
         for row in self.rows:
             tall = height * min(max(row.snr_db, 0.0), top) / top
-            bars.append(f"<a href='#n{row.place}'><rect class='{'bad' if row.place in marked else 'bar'}' "
+            kind, colour = ("bad", "#cf4a12") if row.place in marked else ("bar", "#5b8fca")
+            bars.append(f"<a href='#n{row.place}'><rect class='{kind}' fill='{colour}' "
                         f"x='{40 + step * row.place:.1f}' y='{10 + height - tall:.1f}' width='{step * 0.8:.1f}' "
                         f"height='{max(tall, 1):.1f}'><title>{_text(row.name)} ({_text(row.op)}): {_db(row.snr_db)} dB</title>"
                         "</rect></a>")
@@ -443,7 +450,7 @@ class Report:
                 f"{''.join(lines)}{''.join(bars)}</svg></div>")
 
 
-def _html_row(row):
+def _html_row(row, advised):
     bits = f"{row.bits_used} of {row.precision}"
     others = "".join(f"<br/>{_text(', '.join(c))}: {p} bits, {_db(s)} dB" for c, p, s in row.others)
     taken = ", ".join(name for name in row.consumers if name)
@@ -451,23 +458,24 @@ def _html_row(row):
              f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
     return (f"<tr id='n{row.place}'><td class='name'><b>{_text(row.name)}</b><br/>{_text(row.op)} {_text(row.shape)}"
             f"<br/><small>taken by {_text(taken or 'nobody')}{others}</small>"
-            + "".join(f"<br/><em>{_text(said)}</em>" for said in row.advice[:1] if row.added_noise > 0)
+            + "".join(f"<br/><em>{_text(said)}</em>" for said in row.advice[:1] if advised)
             + f"</td><td>{_picture(row)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
 
 
 def _picture(row):
     """Both histograms of a node."""
     width, height = 160, 48
-    roots = np.sqrt(np.array(row.histograms, np.float64))
-    y = height - height * roots / max(roots.max(), 1)
+    tall = np.log1p(np.array(row.histograms, np.float64))
+    y = height - height * tall / max(tall.max(), 1)
     x = np.linspace(0, width, BINS + 1)
 
     def outline(values):
         return " ".join(f"L{x[i]:.0f} {v:.1f} {x[i + 1]:.0f} {v:.1f}" for i, v in enumerate(values))
 
     return (f"<svg width='{width}' height='{height + 14}' role='img' aria-label='histogram'>"
-            f"<path class='float' d='M0 {height} {outline(y[0])} L{width} {height} Z'/>"
-            f"<path class='int' d='M0 {height} {outline(y[1])}'/><text x='0' y='{height + 12}'>{row.low:.3g}</text>"
+            f"<path class='float' fill='#a9c7ea' d='M0 {height} {outline(y[0])} L{width} {height} Z'/>"
+            f"<path class='int' fill='none' stroke='#b3470f' d='M0 {height} {outline(y[1])}'/>"
+            f"<text x='0' y='{height + 12}'>{row.low:.3g}</text>"
             f"<text x='{width}' y='{height + 12}' text-anchor='end'>{row.high:.3g}</text></svg>")
 
 
@@ -479,6 +487,18 @@ def _text(value):
     return html.escape(str(value), quote=True)
 
 
+_COLUMNS = (
+    ("node", "name, operator, shape of one sample, and who takes its integers"),
+    ("values", "histograms of the float values and of the integers"),
+    ("SNR dB", "10 log10(sum of squares of the float values / sum of squares of the error)"),
+    ("drop dB", "SNR of the best input, as the node takes it, less the node's own"),
+    ("added noise", "noise the node adds, as a share of its signal's power"),
+    ("cosine", "of the angle between float and integer values"),
+    ("max error", "largest difference"), ("max |x|", "largest float value"), ("threshold", "bound found by calibration or set"),
+    ("saturated", "share of the values beyond the range of the integers"),
+    ("bits", "that the largest integer needs, of those it has"), ("margin", "32 less the bits proven to hold the node's result"))
+
+# Colours stand in the pictures as well, for readers of HTML that do not apply these rules to them.
 _STYLE = """
 :root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --soft: #66707a; --line: #d5dae0; --float: #a9c7ea; --int: #b3470f;
  --bar: #5b8fca; --bad: #cf4a12; }
@@ -486,10 +506,10 @@ _STYLE = """
  --int: #ff9a5c; --bar: #5b8fca; --bad: #ff7d3c; } }
 body { background: var(--bg); color: var(--fg); font: 14px/1.45 system-ui, sans-serif; margin: 1.5em; }
 a { color: inherit; } .wide { overflow-x: auto; } em { color: var(--bad); font-style: normal; } small { color: var(--soft); }
-table { border-collapse: collapse; } th { position: sticky; top: 0; background: var(--bg); }
+table { border-collapse: collapse; } th { position: sticky; top: 0; background: var(--bg); white-space: nowrap; cursor: help; }
 td, th { border-bottom: 1px solid var(--line); padding: 4px 8px; text-align: right; vertical-align: top;
- font-variant-numeric: tabular-nums; }
-td.name { text-align: left; max-width: 30em; overflow-wrap: anywhere; } th:first-child { text-align: left; }
+ font-variant-numeric: tabular-nums; } td { white-space: nowrap; }
+td.name { text-align: left; max-width: 30em; overflow-wrap: anywhere; white-space: normal; } th:first-child { text-align: left; }
 svg text { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); } path.float { fill: var(--float); }
 path.int { fill: none; stroke: var(--int); } .bar { fill: var(--bar); } .bad { fill: var(--bad); }
 .key.float { background: var(--float); padding: 0 4px; } .key.int { border-bottom: 2px solid var(--int); }
@@ -547,9 +567,9 @@ def _positive(text):
     return value
 
 
-def main(argv=None):
+def main(argv=None, prog="python -m mrt.inspection"):
     """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m mrt.inspection", description=__doc__,
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configuration", help="the .ini file that main2 takes")
     parser.add_argument("--batches", type=_positive, default=4, help="batches to compare (4)")

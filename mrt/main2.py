@@ -1,6 +1,6 @@
 """The command: from a configuration to a compiled integer model and its accuracy.
 
-    python -m mrt.main2 model_zoo/mnist.ini
+    mrt run model_zoo/mnist.ini            # also: python -m mrt.main2 model_zoo/mnist.ini
 
 Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
 first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
@@ -139,7 +139,7 @@ class Run:
 
     def prepare(self):
         """Rewrite the model to the operators that can become integers."""
-        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)))
+        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
         if self.settings.prepare.dump:
             self.model.save(*extend_fname(self._prefix(".prepare")))
             self._keep("PREPARE")
@@ -189,7 +189,8 @@ class Run:
             mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
             self._save_top()
             self._keep("QUANTIZATION")
-        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}"
+        return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}" + (
+            f", preset {part.preset}" if part.preset != "default" else "")
 
     def _set_quantization(self):
         """Tell the quantizer what stands in the configuration."""
@@ -203,7 +204,9 @@ class Run:
             mrt.set_threshold(name, threshold)
         for layer, precision in part.operand_precision.items():
             mrt.set_operand_prec(layer, precision)
-        mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
+        mrt.set_preset(part.preset)
+        if part.preset == "default":
+            mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
 
@@ -477,12 +480,12 @@ def run_configured(path, action):
     return 1
 
 
-def main(argv=None):
+def main(argv=None, prog="python -m mrt.main2"):
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if len(argv) != 1 or argv[0].startswith("-"):
         wanted = argv[:1] in (["-h"], ["--help"])
-        usage = "usage: python -m mrt.main2 CONFIGURATION.ini"
+        usage = f"usage: {prog} CONFIGURATION.ini"
         print(f"{usage}\n\nSections and keys (key, default, meaning):\n\n{config.explain()}" if wanted else usage,
               file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2

@@ -26,6 +26,7 @@ WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds o
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 SUMS = ("broadcast_add", "broadcast_sub")
+ELEMENT_COST = 64  # moving and rescaling an element takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
@@ -59,7 +60,8 @@ class Options(NamedTuple):
     bias_correction: bool = True
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
-    two_part_budget: float = 0.05  # share of all products that layers with inputs or weights in two parts may add
+    two_part_budget: float = 0.05  # share of the cost of all layers that inputs or weights in two parts may add
+    shift_bits: int = 5  # for mrt.original alone
 
 
 TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction", "two_part_budget")
@@ -78,6 +80,7 @@ class Quantizer:
     """What the `quantize` rule of an operator may ask: tensors of its inputs, requantized or not, constants, new nodes."""
 
     weight_precision = 8
+    takes_parts = True  # whether layers may be taken in two parts unasked
 
     def __init__(self, graph, shapes, thresholds, channels, options, sensitivities=None, parts=None):
         """`sensitivities`: layer name -> list of calibrate.Sensitivity. `parts`: layer -> "input" or "weight", whichever is taken
@@ -100,13 +103,17 @@ class Quantizer:
             elif node.name in self.options.restore:
                 self.tensors[node] = self._restored(node)
             else:
-                self.tensors[node] = operator_of(node).quantize(node, self)
+                self.tensors[node] = self.quantized(node)
         outputs = [self._output(entry) for entry in self.graph.outputs]
         graph = Graph([tensor.entry for tensor in outputs], self.params)
         graph.check_names()
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
                          {node.name: t.precision for node, t in self.tensors.items()},
                          {node.name: t for node, t in self.tensors.items()})
+
+    def quantized(self, node):
+        """The Tensor that takes the place of `node`: by its operator's own rule."""
+        return operator_of(node).quantize(node, self)
 
     # --- tensors: `i` numbers the inputs of `node`
 
@@ -450,9 +457,10 @@ class Quantizer:
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, channels, options, sensitivities=None):
+def quantize_graph(graph, thresholds, channels, options, sensitivities=None, quantizer=Quantizer):
     """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `channels`: name ->
-    calibrate.Channels, where known; `sensitivities`: layer name -> list of calibrate.Sensitivity. Returns a Quantized."""
+    calibrate.Channels, where known; `sensitivities`: layer name -> list of calibrate.Sensitivity; `quantizer`: the class that
+    does it. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
@@ -460,21 +468,26 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None):
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
     shapes = graph.infer_shapes()
-    parts = two_parts(graph, shapes, thresholds, channels, options, sensitivities)
-    return Quantizer(graph, shapes, thresholds, channels, options, sensitivities, parts).run()
+    facts = graph, shapes, thresholds, channels, options, sensitivities
+    return quantizer(*facts, two_parts(*facts, quantizer)).run()
 
 
-def two_parts(graph, shapes, thresholds, channels, options, sensitivities):
-    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the products this adds
-    stay within the budget. The layers come in the order of noise saved per product, as long as a layer's share of the noise is
-    more than its share of the products."""
-    if not options.two_part_budget or not sensitivities:
+def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quantizer=Quantizer):
+    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the cost this adds
+    stays within the budget. The layers come in the order of noise saved per cost, as long as a layer's share of the noise is
+    more than its share of the cost."""
+    if not options.two_part_budget or not sensitivities or not quantizer.takes_parts:
         return {}
-    quantizer = Quantizer(graph, shapes, thresholds, channels, options, sensitivities)
+    quantizer = quantizer(graph, shapes, thresholds, channels, options, sensitivities)
     quantizer.run()
-    products = {node: int(np.prod(shapes[node][0][1:])) * graph.params[node.inputs[1].node.name][0].size
-                for node in graph.topological() if node.op in ("Convolution", "FullyConnected")}
-    total, whole = sum(sum(pair) for pair in quantizer.noise.values()), sum(products.values())
+    costs = {}
+    for node in graph.topological():
+        if node.op in ("Convolution", "FullyConnected"):
+            elements = int(np.prod(shapes[node][0][1:]))
+            depth = graph.params[node.inputs[1].node.name][0].size
+            moved = elements + int(np.prod(shapes[quantizer.source(node, 0)][0][1:]))
+            costs[node] = elements * depth + ELEMENT_COST * moved
+    total, whole = sum(sum(pair) for pair in quantizer.noise.values()), sum(costs.values())
     choices = []
     for place, (node, (of_input, of_weight)) in enumerate(quantizer.noise.items()):
         taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
@@ -484,9 +497,9 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities):
             more = room - (quantizer.layer_wants(node, 0) > code_range(quantizer.weight_precision))
             savings = {"input": of_input * (1 - 4.0 ** -more), "weight": of_weight * (1 - 4.0 ** -room)}
             part = max(savings, key=savings.get)
-            choices.append((savings[part] / products[node], -place, node, part))
+            choices.append((savings[part] / costs[node], -place, node, part))
     chosen, left = {}, options.two_part_budget * whole
     for rate, _, node, part in sorted(choices, key=lambda choice: choice[:2], reverse=True):
-        if products[node] <= left and rate * whole > total:
-            chosen[node], left = part, left - products[node]
+        if costs[node] <= left and rate * whole > total:
+            chosen[node], left = part, left - costs[node]
     return chosen

@@ -20,24 +20,28 @@ from mrt.arithmetic import bits
 from mrt.errors import ModelError, MRTError, StateError
 from mrt.graph import Entry, Graph, Node
 from mrt.mxnet_bridge import mx
+from mrt.original import Original
 from mrt.passes.fold_constants import fold_constants
+from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
-from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, quantize_graph
+from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
 from mrt.utils import atomic_write, extend_fname
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
 OUT_KEY = "out_key"
 SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
+PRESETS = {"default": Quantizer, "original": Original}
 
 
 class Model:
-    """A network: an MXNet symbol and its parameters (`graph` holds both; `symbol` and `params` are views of it)."""
+    """A network: an MXNet symbol and its parameters (`graph` holds both; `symbol` and `params` are views of it). Training heads,
+    which wait for labels, become what they predict."""
 
     def __init__(self, symbol, params, dtype="float32"):
         """`params`: name -> NDArray or numpy array; float ones are kept in `dtype`."""
-        self.graph = Graph.from_symbol(symbol, params)
+        self.graph = without_losses(Graph.from_symbol(symbol, params))
         self.graph.params = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in self.graph.params.items()}
 
     @staticmethod
@@ -90,18 +94,20 @@ class Model:
     @staticmethod
     def load(symbol_file, params_file):
         """Read a checkpoint written by `save`, `export`, `save_checkpoint` or gluon. ModelError says what is wrong with it."""
-        return Model.of(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file)))
+        return Model.of(without_losses(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file))))
 
-    def prepare(self, input_shape=None):
+    def prepare(self, input_shape=None, keys=()):
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
-        filled in, {name: shape}, or None to take the shape the symbol declares.
+        filled in, {name: shape}, or None to take the shape the symbol declares. With the shapes of several inputs they become
+        one flat input, all their elements in the order of `input_names()`. `keys`: names of the nodes where `split` will
+        cut, if it will; above them, operators that are not supported stay as they are.
 
         Errors: ModelError for names, inputs, shapes; UnsupportedError (a NotImplementedError) that lists every operator MRT
         cannot quantize.
         """
         if self.is_quantized():
             raise StateError("the model is quantized already; prepare takes the float model")
-        self.graph = prepare(self.graph, input_shape)
+        self.graph = prepare(self.graph, input_shape, keys)
 
     def split(self, keys):
         """(base, top): base computes the nodes named in `keys` (of the prepared network), top the rest from them."""
@@ -183,7 +189,7 @@ class MRT:
         self.precs["data"][OUT_KEY] = input_prec
         self.op_input_precs = dict(INPUT_PRECISIONS)
         self.softmax_lambd, self.shift_bits = 10, 5
-        self.techniques = {}
+        self.techniques, self.preset = {}, "default"
         self._statistics, self._loaded_ths = {}, {}
         self.sensitivities = {}
         self._data, self._observed, self._batches = None, False, 0
@@ -267,7 +273,8 @@ class MRT:
         self.softmax_lambd = val
 
     def set_shift_bits(self, val):
-        """Kept for scripts of the original: rescaling here is exact, so the bound on its power-of-two pre-shift has no use."""
+        """How many bits too many a tensor may have before the preset `original` shifts it. Elsewhere rescaling is exact, and this
+        has no use."""
         self.shift_bits = val
 
     def set_techniques(self, **techniques):
@@ -289,18 +296,31 @@ class MRT:
             raise MRTError(f"weight_granularity is {granularity!r}, expected 'channel' or 'tensor'")
         self.techniques.update(techniques)
 
+    def set_preset(self, name):
+        """"default", the best that is known, or "original", what the original MRT did, for comparison (see `mrt.original`); it
+        knows none of the techniques. Before `quantize`."""
+        if name not in PRESETS:
+            raise MRTError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")
+        self.preset = name
+
     # --- quantization
 
-    def options(self):
-        """The settings made so far, as `mrt.quantize` takes them."""
-        return Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd, **self.techniques)
+    def quantizer(self):
+        """(class, options) of the quantization by the settings made so far, as `mrt.quantize` takes them."""
+        if self.preset != "default" and self.techniques:
+            raise MRTError(f"the preset {self.preset} has none of the techniques {', '.join(self.techniques)}; set one or the "
+                           "other")
+        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd,
+                          shift_bits=self.shift_bits, **self.techniques)
+        return PRESETS[self.preset], options
 
     def quantize(self):
         """The integer Model (also `current_model`). Needs a threshold for every node; once per object."""
         self._not_quantized("quantize")
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, self.options(), self.sensitivities)
+        quantizer, options = self.quantizer()
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options, self.sensitivities, quantizer)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -331,7 +351,7 @@ class MRT:
         self.current_model.save(symbol_file, params_file)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques,
+                    "techniques": self.techniques, "preset": self.preset,
                     "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
                     "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                       for name, found in self.sensitivities.items()}}

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cpu/kernels.h"
+#include "cpu/steps.h"
 #include "error.h"
 #include "graph/params.h"
 #include "ops/arith.h"
@@ -17,11 +18,12 @@
 
 namespace cvm {
 
-// One operator node bound to a kernel.
+// A step of the plan, bound to what runs it: a node's kernel or a fused step.
 struct Model::Step {
   int64_t node;
   std::unique_ptr<Kernel> kernel;
-  std::vector<int64_t> in, out;  // entries
+  std::vector<int64_t> in, out;  // entries of the kernel
+  std::unique_ptr<CpuStep> fused;
 };
 
 // All that one run writes to.
@@ -66,6 +68,11 @@ Model::~Model() = default;
 namespace {
 
 constexpr int kMaxThreads = 256;
+// A fused plan may take that many times the declared storage, for borders and
+// copies, and a little more; if it wants to, all nodes run as kernels instead.
+constexpr int64_t kMostGrowth = 2;
+constexpr int64_t kSmallArena = 1 << 20;
+
 
 int thread_count(int asked) {
   if (asked == 0) asked = static_cast<int>(std::thread::hardware_concurrency());
@@ -99,10 +106,9 @@ std::unique_ptr<Model> Model::load(const char* symbol, size_t symbol_length, con
   model->storage_bytes_ = verify_storage(model->graph_);
   model->find_input();
   model->size_output();
-  model->set_parameters(params, params_length);
-  model->make_steps(device);
-  model->drop_unread_parameters();
-  model->arena_ = plan_arena(model->graph_);
+  const Params values = model->read_parameters(params, params_length);
+  model->make_steps(device, values);
+  model->keep_parameters(values);
   model->threads_ = thread_count(device == Device::kFormal ? 1 : 0);
   // The first context now: lack of memory is then an error of the load.
   model->idle_.push_back(model->make_context(model->threads_));
@@ -139,18 +145,13 @@ void check_type(const ParamTensor& t) {
                 " lanes, expected code 0 (integer), 8 or 32 bits, 1 lane");
 }
 
-void widen(const ParamTensor& t, int64_t count, int32_t* to) {
-  if (t.bits == 32) {
-    std::memcpy(to, t.data, static_cast<size_t>(count) * 4);
-    return;
-  }
-  const auto* from = reinterpret_cast<const int8_t*>(t.data);
-  std::copy_n(from, count, to);
-}
-
-void check_values(const int32_t* values, int64_t count, int precision) {
+void check_values(const Param& values, int precision) {
   const int32_t bound = int_max(precision);
-  for (int64_t i = 0; i < count; ++i)
+  int32_t low = 0, high = 0;  // first the common case, at once
+  for (int64_t i = 0; i < values.count; ++i)
+    low = std::min(low, values[i]), high = std::max(high, values[i]);
+  if (low >= -bound && high <= bound) return;
+  for (int64_t i = 0; i < values.count; ++i)
     if (values[i] > bound || values[i] < -bound)
       logic_error("has the value ", values[i], " at element ", i, ", outside of -", bound, "..",
                   bound, ", the range of precision ", precision);
@@ -159,11 +160,11 @@ void check_values(const int32_t* values, int64_t count, int precision) {
 }  // namespace
 
 // Steps 16 and 17.
-void Model::set_parameters(const char* params, size_t length) {
+Params Model::read_parameters(const char* params, size_t length) const {
   std::map<std::string, int64_t> variables;
   for (const Node& node : graph_.nodes)
     if (node.is_variable) variables[node.name] = node.first_entry;
-  parameters_.resize(graph_.shapes.size());
+  Params values(graph_.shapes.size());
   for (const ParamTensor& t : parse_params(params, length)) {
     const auto it = variables.find(t.name);
     if (it == variables.end())
@@ -171,63 +172,85 @@ void Model::set_parameters(const char* params, size_t length) {
                     " names no variable of the graph");
     const int64_t entry = it->second;
     const Shape& shape = graph_.shapes[entry];
-    const int64_t count = size_of(shape);
     try {
       check_type(t);
       if (t.shape != shape)
         logic_error("has shape ", to_string(t.shape), ", expected ", to_string(shape));
       if (t.name == kInputName) continue;  // every run overwrites it
-      AlignedBlock block(count * static_cast<int64_t>(sizeof(int32_t)));
-      widen(t, count, block.as<int32_t>());
-      check_values(block.as<int32_t>(), count, static_cast<int>(graph_.precisions[entry]));
-      parameters_[entry] = std::move(block);
+      values[entry] = {t.data, t.bits, size_of(shape)};
+      check_values(values[entry], static_cast<int>(graph_.precisions[entry]));
     } catch (const Error& e) {
       throw Error(e.status(), concat("params: tensor ", quoted(t.name), " at byte ", t.offset, " ",
                                      e.text()));
     }
   }
   for (const auto& [name, entry] : variables)
-    if (name != kInputName && !parameters_[entry])
+    if (name != kInputName && !values[entry])
       logic_error("params: the variable ", quoted(name), " has no tensor");
+  return values;
 }
 
-void Model::make_steps(Device device) {
-  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    const Node& node = graph_.nodes[i];
-    if (node.is_variable) continue;
+void Model::make_steps(Device device, const Params& params) {
+  const bool fuses = device == Device::kCpu;
+  plan_ = fuses ? plan_fused(graph_, params) : plan_kernels(graph_);
+  if (fuses && plan_.bytes > kMostGrowth * storage_bytes_ + kSmallArena) plan_ = plan_kernels(graph_);
+  for (const cvm::Step& planned : plan_.steps) {
     auto step = std::make_unique<Step>();
-    step->node = static_cast<int64_t>(i);
-    step->in = node.input_entries;
-    for (int k = 0; k < node.num_outputs; ++k) step->out.push_back(node.first_entry + k);
-    if (device == Device::kCpu) {
-      Constants constants;
-      for (int64_t e : step->in) constants.push_back(parameters_[e].as<int32_t>());
-      step->kernel = make_cpu_kernel(*node.op, graph_.info(node), constants);
+    step->node = planned.node;
+    if (planned.kind == cvm::Step::Kind::kKernel) {
+      const Node& node = graph_.nodes[planned.node];
+      step->in = node.input_entries;
+      for (int k = 0; k < node.num_outputs; ++k) step->out.push_back(node.first_entry + k);
+      if (fuses) step->kernel = make_cpu_kernel(*node.op, graph_.info(node));
+      if (!step->kernel) step->kernel = make_reference_kernel(*node.op, graph_.info(node));
+    } else {
+      const int64_t plain = planned.entry < 0 ? kNoOffset : plan_.offset[planned.entry];
+      step->fused = make_cpu_step(planned, plain, isa());
     }
-    if (!step->kernel) step->kernel = make_reference_kernel(*node.op, graph_.info(node));
     steps_.push_back(std::move(step));
   }
+  pack_weights();
 }
 
-// Parameters that every kernel has packed for itself need not stay.
-void Model::drop_unread_parameters() {
-  std::vector<char> read(graph_.shapes.size(), 0);
-  for (size_t k = 0; k < graph_.heads.size(); ++k) read[head_entry(k)] = 1;
+void Model::pack_weights() {
+  int64_t bytes = 0;
   for (const auto& step : steps_)
-    for (size_t k = 0; k < step->in.size(); ++k)
-      if (step->kernel->reads_input(static_cast<int>(k))) read[step->in[k]] = 1;
-  for (size_t e = 0; e < parameters_.size(); ++e)
-    if (!read[e]) parameters_[e] = AlignedBlock();
+    if (step->fused) bytes += align_up(step->fused->packed_bytes());
+  weights_ = AlignedBlock(bytes);
+  char* to = weights_.data();
+  for (const auto& step : steps_) {
+    if (!step->fused) continue;
+    step->fused->pack(to);
+    to += align_up(step->fused->packed_bytes());
+  }
+  plan_.weights.clear();
+}
+
+// Those that a kernel or the caller reads.
+void Model::keep_parameters(const Params& params) {
+  parameters_.resize(params.size());
+  const auto keep = [&](int64_t entry) {
+    const Param& values = params[entry];
+    if (!values || parameters_[entry]) return;
+    AlignedBlock block(values.count * static_cast<int64_t>(sizeof(int32_t)));
+    for (int64_t i = 0; i < values.count; ++i) block.as<int32_t>()[i] = values[i];
+    parameters_[entry] = std::move(block);
+  };
+  for (const auto& step : steps_)
+    for (int64_t e : step->in) keep(e);
+  for (size_t k = 0; k < graph_.heads.size(); ++k) keep(head_entry(k));
 }
 
 std::unique_ptr<Model::Context> Model::make_context(int threads) const {
   auto context = std::make_unique<Context>(threads);
-  context->arena = AlignedBlock(arena_.bytes);
+  context->arena = AlignedBlock(plan_.bytes);
   int64_t scratch = 0;
-  for (const auto& step : steps_) scratch = std::max(scratch, step->kernel->scratch_bytes(threads));
+  for (const auto& step : steps_)
+    scratch = std::max(scratch, step->fused ? threads * step->fused->scratch_bytes()
+                                            : step->kernel->scratch_bytes(threads));
   context->scratch = AlignedBlock(scratch);
   for (int64_t e = 0; e < graph_.num_entries(); ++e) {
-    const int64_t offset = arena_.offset[e];
+    const int64_t offset = plan_.offset[e];
     context->values.push_back(
         offset == kNoOffset ? parameters_[e].as<int32_t>()
                             : reinterpret_cast<int32_t*>(context->arena.data() + offset));
@@ -236,7 +259,7 @@ std::unique_ptr<Model::Context> Model::make_context(int threads) const {
     for (int64_t e : step->in) context->in.push_back(context->values[e]);
     for (int64_t e : step->out)
       context->out.push_back(
-          reinterpret_cast<int32_t*>(context->arena.data() + arena_.offset[e]));
+          reinterpret_cast<int32_t*>(context->arena.data() + plan_.offset[e]));
   }
   return context;
 }
@@ -261,9 +284,12 @@ void Model::execute(Context& context, double* seconds) const {
   int32_t* const* out = context.out.data();
   for (const auto& step : steps_) {
     const auto start = seconds ? Clock::now() : Clock::time_point();
-    step->kernel->run({in, out, context.scratch.data()}, context.pool);
+    if (step->fused)
+      step->fused->run(context.arena.data(), context.scratch.data(), context.pool);
+    else
+      step->kernel->run({in, out, context.scratch.data()}, context.pool);
     if (seconds)
-      seconds[step->node] = std::chrono::duration<double>(Clock::now() - start).count();
+      seconds[step->node] += std::chrono::duration<double>(Clock::now() - start).count();
     in += step->in.size();
     out += step->out.size();
   }

@@ -9,8 +9,8 @@
 
 #include "aligned.h"
 #include "graph/graph.h"
-#include "plan/arena.h"
 #include "plan/kernel.h"
+#include "plan/plan.h"
 
 namespace cvm {
 
@@ -35,7 +35,7 @@ class Model {
   int output_type_size() const { return output_type_size_; }
   int64_t output_length() const { return output_length_; }
   int64_t storage_bytes() const { return storage_bytes_; }
-  int64_t arena_bytes() const { return arena_.bytes; }
+  int64_t arena_bytes() const { return plan_.bytes; }
 
   // Input and output bytes as in the model format; `output` has output_length().
   void infer(const char* input, int64_t length, char* output);
@@ -55,9 +55,10 @@ class Model {
   Model() = default;
   void find_input();
   void size_output();
-  void set_parameters(const char* params, size_t length);
-  void make_steps(Device device);
-  void drop_unread_parameters();
+  Params read_parameters(const char* params, size_t length) const;
+  void make_steps(Device device, const Params& params);
+  void pack_weights();
+  void keep_parameters(const Params& params);
   std::unique_ptr<Context> make_context(int threads) const;
   void execute(Context& context, double* seconds) const;
   void write_output(const Context& context, char* output) const;
@@ -67,9 +68,10 @@ class Model {
   int output_type_size_ = 4;
   int64_t output_length_ = 0;
   int64_t storage_bytes_ = 0;
-  ArenaPlan arena_;
-  std::vector<AlignedBlock> parameters_;  // per entry; empty blocks for the others
+  Plan plan_;
+  std::vector<AlignedBlock> parameters_;  // per entry; empty blocks for those that nothing reads as they are
   std::vector<std::unique_ptr<Step>> steps_;
+  AlignedBlock weights_;  // of the fused steps, packed
 
   mutable std::mutex mutex_;  // guards the two below
   std::vector<std::unique_ptr<Context>> idle_;

@@ -1,5 +1,20 @@
 """Every operator MRT knows; importing this package fills the table `OPERATORS`."""
-from mrt.ops import broadcast, elemwise, integer, nn, reduce, softmax, table, transform  # noqa: F401
+from mrt.ops import (  # noqa: F401
+    broadcast,
+    deconvolution,
+    elemwise,
+    integer,
+    nn,
+    norm,
+    rearrange,
+    reduce,
+    refused,
+    resize,
+    select,
+    softmax,
+    table,
+    transform,
+)
 from mrt.ops.base import OPERATORS, Operator, operator_of, register
 
 __all__ = ["OPERATORS", "Operator", "operator_of", "register"]

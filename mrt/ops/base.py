@@ -6,9 +6,10 @@ passes know none of this; adding an operator touches one file of this package.
 """
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
+SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
 
 
 def register(*names):
@@ -27,8 +28,8 @@ def operator_of(node):
     try:
         return OPERATORS[node.kind]
     except KeyError:
-        raise UnsupportedError(f"operator {node.kind} of node {node.name} is not known to MRT; split the network before it "
-                               f"(Model.split) or replace it. Known: {', '.join(sorted(OPERATORS))}") from None
+        raise UnsupportedError(f"operator {node.kind} of node {node.name} is not known to MRT; {SPLIT} or "
+                               f"replace it. Known: {', '.join(sorted(OPERATORS))}") from None
 
 
 def with_scale(node, tensor, scale, q):

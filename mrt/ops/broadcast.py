@@ -8,8 +8,7 @@ from mrt.ops.base import Operator, Unchanged, register, with_scale
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
-            "elemwise_div": "broadcast_div", "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum",
-            "_greater": "broadcast_greater"}
+            "elemwise_div": "broadcast_div", "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum"}
 
 
 @register(*_ALIASES)
@@ -36,7 +35,7 @@ class AddN(Operator):
 
 def _constant_divisor(node, graph):
     if not graph.is_param(node.inputs[1].node):
-        return "it divides by a computed tensor; divide by a parameter, or split the network before it (Model.split)"
+        return "it divides by a computed tensor; multiply by its reciprocal (the operator reciprocal), if it stays away from 0"
     if not graph.params[node.inputs[1].node.name].all():
         return "its divisor holds zeros; correct the parameter"
     return None
@@ -100,7 +99,7 @@ class _Pair(Operator):
             scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
-        precision = arithmetic.bits(codes)
+        precision = max(arithmetic.bits(codes), 2)  # a comparison takes its width from its left side, and 1 needs 2 bits
         entries = [tensor.entry, q.constant(codes, precision, node.inputs[k].node.name)]
         return q.result(node, entries if k else entries[::-1], tensor.scale, self.precision(tensor.precision, precision))
 

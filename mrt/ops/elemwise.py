@@ -53,19 +53,39 @@ class LeakyReLU(Table):
         return Node("broadcast_sub", node.name, [above, below])
 
 
-@register("Dropout", "_copy", "BlockGrad", "Cast")
+@register("Dropout", "_copy", "BlockGrad", "make_loss", "MakeLoss", "Cast", "amp_cast")
 class Identity(Operator):
     """Nothing at inference; Cast between float types only."""
 
     def reject(self, node, graph, shapes):
         if node.op == "Dropout" and node.str("mode", "training") == "always":
             return "mode=always makes the output random; remove the node"
-        if node.op == "Cast" and not node.str("dtype").startswith("float"):
+        if node.op in ("Cast", "amp_cast") and not node.str("dtype").startswith("float"):
             return f"dtype={node.str('dtype')} would round or clip; cast to a float type"
         return None
 
     def rewrite(self, node, inputs, r):
         return inputs[0]
+
+
+@register("zeros_like", "ones_like")
+class Constant(Operator):
+    """0 or 1 everywhere: x * 0 + c, because the batch is open."""
+
+    def rewrite(self, node, inputs, r):
+        zeros = Node("broadcast_mul", node.name, (inputs[0], r.param([0], node.name)))
+        if node.op == "zeros_like":
+            return zeros
+        zeros = r.add("broadcast_mul", zeros.inputs, {}, node.name)
+        return Node("broadcast_add", node.name, (zeros, r.param([1], node.name)))
+
+
+@register("_contrib_div_sqrt_dim")
+class DivideByRootOfLength(Operator):
+    """x / sqrt(length of the last axis)."""
+
+    def rewrite(self, node, inputs, r):
+        return Node("_mul_scalar", node.name, inputs, {"scalar": repr(r.shape(node.inputs[0])[-1] ** -0.5)})
 
 
 @register("negative", "abs")
@@ -96,24 +116,30 @@ class Scale(Operator):
         return with_scale(node, tensor, tensor.scale / node.float("scalar"), q)
 
 
-@register("_div_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
-          "_greater_scalar", "_power_scalar", "square")
+@register("_div_scalar", "_rdiv_scalar", "_plus_scalar", "_minus_scalar", "_rminus_scalar", "_maximum_scalar", "_minimum_scalar",
+          "_rpower_scalar", "square")
 class Scalar(Operator):
-    """A number as the other operand: it becomes a factor or a constant. Powers are squares only."""
+    """A number as the other operand: it becomes a factor or a constant."""
 
     def reject(self, node, graph, shapes):
-        if node.op == "_power_scalar" and node.float("scalar") != 2:
-            return f"the exponent is {node.str('scalar')}; write powers other than 2 as products"
+        if node.op == "_rpower_scalar" and not node.float("scalar") > 0:
+            return f"the base is {node.str('scalar')}; take a positive one"
         if node.op == "_div_scalar" and node.float("scalar") == 0:
             return "it divides by zero; remove the node"
         return None
 
     def rewrite(self, node, inputs, r):
-        if node.op in ("square", "_power_scalar"):
+        if node.op == "square":
             return Node("broadcast_mul", node.name, [inputs[0], inputs[0]])
         value = node.float("scalar")
         if node.op == "_div_scalar":
             return r.again(Node("_mul_scalar", node.name, inputs, {"scalar": repr(1.0 / value)}))
+        if node.op == "_rdiv_scalar":
+            inverse = r.add("reciprocal", inputs, {}, node.name)
+            return r.again(Node("_mul_scalar", node.name, [inverse], {"scalar": repr(value)}))
+        if node.op == "_rpower_scalar":  # a^x = exp(x log a)
+            exponent = r.add("broadcast_mul", (inputs[0], r.param([np.log(value)], node.name)), {}, node.name)
+            return Node("exp", node.name, [exponent])
         if node.op in ("_plus_scalar", "_minus_scalar"):
             if value == 0:
                 return inputs[0]
@@ -124,11 +150,9 @@ class Scalar(Operator):
             return Node("broadcast_add", node.name, (turned, r.param([value], node.name)))
         if node.op == "_maximum_scalar":
             return Node("broadcast_maximum", node.name, (inputs[0], r.param([value], node.name)))
-        if node.op == "_minimum_scalar":
-            turned = r.add("negative", inputs, {}, node.name)
-            larger = r.add("broadcast_maximum", (turned, r.param([-value], node.name)), {}, node.name)
-            return Node("negative", node.name, [larger])
-        return Node("broadcast_greater", node.name, (inputs[0], r.param([value], node.name)))
+        turned = r.add("negative", inputs, {}, node.name)
+        larger = r.add("broadcast_maximum", (turned, r.param([-value], node.name)), {}, node.name)
+        return Node("negative", node.name, [larger])
 
 
 @register("clip")

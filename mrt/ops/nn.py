@@ -3,11 +3,12 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.errors import MRTError
-from mrt.graph import Node
+from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, register
+from mrt.ops.transform import sliced
 
-# the runtime bounds the products summed per output so that 8-bit operands stay inside 32 bits
-MAX_PRODUCTS, MAX_PRODUCTS_WITH_BIAS = 65535, 32767
+# products summed per output, so that 8-bit operands and a bias stay inside 32 bits
+MAX_PRODUCTS = 32767
 CHUNK_ELEMENTS = 1 << 20
 LOW_BITS = 7  # at most, of the low part of an operand in two parts
 
@@ -22,12 +23,6 @@ class _Weighted(Operator):
     def reject(self, node, graph, shapes):
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
             return "its weight or bias is a computed tensor; make both parameters"
-        weight = graph.params[node.inputs[1].node.name]
-        products, bias = int(np.prod(weight.shape[1:])), len(node.inputs) > 2
-        limit = MAX_PRODUCTS_WITH_BIAS if bias else MAX_PRODUCTS
-        if products > limit:
-            return (f"{products} products per output do not fit 32 bits (at most {limit} {'with' if bias else 'without'} bias); "
-                    "make the layer narrower")
         return None
 
     def nonnegative(self, node, inputs):
@@ -171,6 +166,23 @@ class _Weighted(Operator):
         return entry, dict(node.attrs)
 
 
+def in_parts(layer, inputs, r):
+    """`layer` on `inputs`: one node, or several on parts of the input channels and their sum, so that products fit 32 bits."""
+    weight = r.params[inputs[1].node.name]
+    size = max(MAX_PRODUCTS // int(np.prod(weight.shape[2:])), 1)
+    if weight.shape[1] <= size:
+        return Node(layer.op, layer.name, inputs, layer.attrs)
+    total = None
+    for begin in range(0, weight.shape[1], size):
+        end = min(begin + size, weight.shape[1])
+        part = Entry(sliced(r.name(layer.name), inputs[0], 1, begin, end, weight.ndim), 0)
+        bias = () if total else inputs[2:]
+        entries = (part, r.param(weight[:, begin:end], inputs[1].node.name), *bias)
+        node = Node(layer.op, r.name(layer.name), entries, {**layer.attrs, "no_bias": not bias})
+        total = node if total is None else Node("broadcast_add", r.name(layer.name), [Entry(total, 0), Entry(node, 0)])
+    return Node(total.op, layer.name, total.inputs, total.attrs)
+
+
 def rounding_error(error, means):
     """What the rounding of the weights adds to each output on average: sum of error * mean input (Nagel et al., "Data-free
     quantization through weight equalization and bias correction", 2019, section 4.2)."""
@@ -200,13 +212,32 @@ def _largest(weight, finer):
 
 @register("Convolution")
 class Convolution(_Weighted):
-    """Two-dimensional, NCHW; any stride, padding, dilation and groups; with or without bias."""
+    """One- or two-dimensional, NCW or NCHW; any stride, padding, dilation and groups; with or without bias; with very many
+    channels, in parts."""
 
     def reject(self, node, graph, shapes):
-        if len(node.tuple("kernel")) != 2 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return (f"kernel={node.str('kernel')} layout={node.str('layout', 'NCHW')}; use two-dimensional "
-                    "NCHW convolution")
-        return super().reject(node, graph, shapes)
+        layout = {1: "NCW", 2: "NCHW"}.get(len(node.tuple("kernel")))
+        if layout is None or node.str("layout", layout) not in (layout, "None"):
+            return (f"kernel={node.str('kernel')} layout={node.str('layout', layout)}; use one- or two-dimensional "
+                    "convolution in layout NCW or NCHW")
+        reason = super().reject(node, graph, shapes)
+        if reason:
+            return reason
+        size = graph.params[node.inputs[1].node.name].shape
+        products = int(np.prod(size[1:] if node.int("num_group", 1) > 1 else size[2:]))
+        if products > MAX_PRODUCTS:
+            return f"{products} products of a group do not fit 32 bits (at most {MAX_PRODUCTS}); use more groups"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        if len(node.tuple("kernel")) == 2:
+            return in_parts(node, inputs, r) if node.int("num_group", 1) == 1 else node.with_inputs(inputs)
+        attrs = {key: str(node.tuple(key) + (rest,)) for key, rest in (("kernel", 1), ("stride", 1), ("dilate", 1), ("pad", 0))
+                 if node.tuple(key)}
+        column = r.add("expand_dims", [inputs[0]], {"axis": 3}, node.name)
+        weight = r.param(r.params[inputs[1].node.name][..., None], inputs[1].node.name)
+        layer = Node("Convolution", r.name(node.name), (), {**node.attrs, **attrs, "layout": "NCHW"})
+        return Node("squeeze", node.name, [Entry(in_parts(layer, (column, weight, *inputs[2:]), r), 0)], {"axis": 3})
 
     def of_inputs(self, node, vector, weight):
         groups = node.int("num_group", 1)
@@ -234,51 +265,43 @@ class Convolution(_Weighted):
 
 @register("FullyConnected")
 class FullyConnected(_Weighted):
-    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back."""
+    """Dense. Inputs of other ranks than 2 are flattened, or reshaped and back; very wide ones are taken in parts."""
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[0])
         attrs = {**node.attrs, "flatten": "False"}
         if len(shape) == 2:
-            return Node(node.op, node.name, inputs, attrs)
+            return in_parts(Node(node.op, node.name, (), attrs), inputs, r)
         if node.bool("flatten", True):
             flat = r.add("Flatten", [inputs[0]], {}, node.name)
-            return Node(node.op, node.name, (flat,) + inputs[1:], attrs)
+            return in_parts(Node(node.op, node.name, (), attrs), (flat,) + inputs[1:], r)
         rows = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {shape[-1]})"}, node.name)
-        dense = r.add(node.op, (rows,) + inputs[1:], attrs, node.name)
+        dense = Entry(in_parts(Node(node.op, r.name(node.name), (), attrs), (rows,) + inputs[1:], r), 0)
         return Node("Reshape", node.name, [dense], {"shape": str((-1,) + tuple(shape[1:-1]) + (node.int("num_hidden"),))})
 
     def export(self, node, inputs, c):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})
 
 
-@register("Pooling", "_contrib_AdaptiveAvgPooling2D")
+@register("Pooling")
 class Pooling(Operator):
     """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
             return "it is not two-dimensional in layout NCHW; reshape or transpose before it"
-        if node.op == "_contrib_AdaptiveAvgPooling2D":
-            return None if shapes[node][0][2:] == (1, 1) else "its output is not 1x1; use Pooling with a kernel"
         kind = node.str("pool_type", "max")
         if kind not in ("max", "avg", "sum"):
             return f"pool_type={kind}; use max, avg or sum"
         if node.bool("global_pool"):
             return None
         full = node.str("pooling_convention", "valid") == "full"
-        if kind == "max":
-            return _last_window_outside(node, shapes) if full else None
-        if any(node.tuple("pad")) and kind == "avg" and not node.bool("count_include_pad", True):
-            return "it leaves the padding out of averages (count_include_pad=False); use count_include_pad=True, or no padding"
-        if full and _last_window_cut(node, shapes):
-            return "its last windows reach beyond the input (pooling_convention=full); use pooling_convention=valid"
-        return None
+        return _last_window_outside(node, shapes) if full else None
 
     def rewrite(self, node, inputs, r):
         shape, kind = r.shape(node.inputs[0]), node.str("pool_type", "max")
-        if node.op == "_contrib_AdaptiveAvgPooling2D" or node.bool("global_pool"):
-            if kind == "max" and node.op == "Pooling":
+        if node.bool("global_pool"):
+            if kind == "max":
                 return Node("Pooling", node.name, inputs, {"kernel": str(shape[2:]), "pool_type": "max"})
             over = {"axis": "(2, 3)", "keepdims": "True"}
             if kind == "sum":
@@ -287,22 +310,39 @@ class Pooling(Operator):
             return r.again(Node("_mul_scalar", node.name, [total], {"scalar": repr(1.0 / (shape[2] * shape[3]))}))
         if kind == "max":
             return node.with_inputs(inputs)
-        kernel, channels = node.tuple("kernel"), shape[1]
-        weight = np.full((channels, 1) + kernel, 1.0 if kind == "sum" else 1.0 / (kernel[0] * kernel[1]))
+        return self._windows(node, inputs[0], shape, r.shape(Entry(node, 0))[2:], r)
+
+    @staticmethod
+    def _windows(node, entry, shape, out, r):
+        """Sums over windows as a convolution with ones; averages divide by the number of elements, which is another one at the
+        borders where windows are cut or padding does not count."""
+        kernel, channels, kind = node.tuple("kernel"), shape[1], node.str("pool_type")
+        stride, pad = node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0)
+        counts, beyond = [], []
+        for size, count, k, s, p in zip(shape[2:], out, kernel, stride, pad):
+            begin = np.arange(count) * s - p
+            end = np.minimum(begin + k, size + p)
+            beyond.append(max(int(begin[-1]) + k - size - p, 0))
+            inside = np.minimum(end, size) - np.maximum(begin, 0)
+            counts.append(end - begin if node.bool("count_include_pad", True) else inside)
+        if any(beyond):
+            widths = (0, 0, 0, 0, pad[0], pad[0] + beyond[0], pad[1], pad[1] + beyond[1])
+            entry, pad = r.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths)}, node.name), (0, 0)
+        counts = np.outer(*counts)
+        same = counts.min() == counts.max()
+        weight = np.full((channels, 1) + kernel, 1.0 / counts[0, 0] if kind == "avg" and same else 1.0)
         attrs = {"kernel": node.str("kernel"), "num_filter": channels, "num_group": channels, "no_bias": "True",
-                 "stride": str(node.tuple("stride") or (1, 1)), "pad": str(node.tuple("pad") or (0, 0))}
-        return Node("Convolution", node.name, (inputs[0], r.param(weight, f"{node.name}_weight")), attrs)
+                 "stride": str(stride), "pad": str(pad)}
+        inputs = (entry, r.param(weight, f"{node.name}_weight"))
+        if kind == "sum" or same:
+            return Node("Convolution", node.name, inputs, attrs)
+        shares = r.param((1.0 / counts)[None, None], f"{node.name}_shares")
+        return Node("broadcast_mul", node.name, [r.add("Convolution", inputs, attrs, node.name), shares])
 
     def export(self, node, inputs, c):
         return c.emit(node, "max_pool2d", inputs, {
             "pool_size": node.tuple("kernel"), "strides": node.tuple("stride") or (1, 1), "padding": node.tuple("pad") or (0, 0),
             "ceil_mode": node.str("pooling_convention", "valid") == "full"})
-
-
-def _last_window_cut(node, shapes):
-    shape = shapes[node.inputs[0].node][node.inputs[0].index][2:]
-    steps = zip(shape, shapes[node][0][2:], node.tuple("kernel"), node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0))
-    return any((count - 1) * stride + kernel > size + 2 * pad for size, count, kernel, stride, pad in steps)
 
 
 def _last_window_outside(node, shapes):

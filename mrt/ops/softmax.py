@@ -73,3 +73,17 @@ class SoftmaxActivation(Operator):
     def rewrite(self, node, inputs, r):
         axis = 1 if node.str("mode", "instance") == "channel" else len(r.shape(node.inputs[0])) - 1
         return Node("softmax", node.name, inputs, {"axis": axis})
+
+
+@register("softmin", "log_softmax")
+class OfSoftmax(Softmax):
+    """softmax(-x), and log(softmax(x)) by table, down to -softmax_lambd."""
+
+    def rewrite(self, node, inputs, r):
+        if node.op == "softmin":
+            return super().rewrite(node, [r.add("negative", inputs, {}, node.name)], r)
+        share = super().rewrite(node, inputs, r)
+        return Node("log", node.name, [r.add("softmax", share.inputs, share.attrs, node.name)])
+
+    def nonnegative(self, node, inputs):
+        return node.op == "softmin"

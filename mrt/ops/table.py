@@ -1,12 +1,15 @@
 """Functions of one variable, by table: the input at 12 bits is the index, the output has 16 bits."""
+from typing import Callable, NamedTuple, Optional
+
 import numpy as np
 
 from mrt import arithmetic
-from mrt.arithmetic import code_range
+from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
+from mrt.graph import Node
 from mrt.ops.base import Operator, register
 
-INDEX_BITS, VALUE_BITS = 12, 16
+INDEX_BITS, POSITIVE_INDEX_BITS, VALUE_BITS = 12, 15, 16
 
 
 def _erf(x):
@@ -20,49 +23,118 @@ def _elu(x, alpha):
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-# MXNet's operator, or its act_type -> (function of real values and the node, is it never negative?, |x| beyond which it is
-# constant)
+def _power(x, node):
+    return np.power(x, node.float("scalar"))
+
+
+class _Function(NamedTuple):
+    """`value`: function of real values and the node; `flat`: |x| beyond which it is constant; `positive`: it is defined for
+    positive x only."""
+    value: Callable
+    nonnegative: bool = False
+    flat: Optional[float] = None
+    positive: bool = False
+
+
+# by MXNet's operator, or its act_type
 _FUNCTIONS = {
-    "sigmoid": (lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
-    "tanh": (lambda x, node: np.tanh(x), False, 6.0),
-    "softsign": (lambda x, node: x / (1 + np.abs(x)), False, None),
-    "softrelu": (lambda x, node: np.logaddexp(x, 0), True, None),
-    "exp": (lambda x, node: np.exp(x), True, None),
-    "hard_sigmoid": (lambda x, node: np.clip(node.float("alpha", 0.2) * x + node.float("beta", 0.5), 0, 1), True, None),
-    "erf": (lambda x, node: _erf(x), False, 4.0),
-    "elu": (lambda x, node: _elu(x, node.float("slope", 0.25)), False, None),
-    "selu": (lambda x, node: 1.0507009873554805 * _elu(x, 1.6732632423543772), False, None),
-    "gelu": (lambda x, node: 0.5 * x * (1 + _erf(x / np.sqrt(2))), False, None),
-    "floor": (lambda x, node: np.floor(x), False, None),
-    "ceil": (lambda x, node: np.ceil(x), False, None),
-    "round": (lambda x, node: np.sign(x) * np.floor(np.abs(x) + 0.5), False, None),
-    "rint": (lambda x, node: np.rint(x), False, None),
-    "fix": (lambda x, node: np.fix(x), False, None),
+    "sigmoid": _Function(lambda x, node: 0.5 * (1 + np.tanh(0.5 * x)), True, 12.0),
+    "tanh": _Function(lambda x, node: np.tanh(x), flat=6.0),
+    "softsign": _Function(lambda x, node: x / (1 + np.abs(x))),
+    "softrelu": _Function(lambda x, node: np.logaddexp(x, 0), True),
+    "exp": _Function(lambda x, node: np.exp(x), True),
+    "expm1": _Function(lambda x, node: np.expm1(x)),
+    "hard_sigmoid": _Function(lambda x, node: np.clip(node.float("alpha", 0.2) * x + node.float("beta", 0.5), 0, 1), True),
+    "erf": _Function(lambda x, node: _erf(x), flat=4.0),
+    "arctan": _Function(lambda x, node: np.arctan(x)),
+    "elu": _Function(lambda x, node: _elu(x, node.float("slope", 0.25))),
+    "selu": _Function(lambda x, node: 1.0507009873554805 * _elu(x, 1.6732632423543772)),
+    "gelu": _Function(lambda x, node: 0.5 * x * (1 + _erf(x / np.sqrt(2)))),
+    "floor": _Function(lambda x, node: np.floor(x)),
+    "ceil": _Function(lambda x, node: np.ceil(x)),
+    "round": _Function(lambda x, node: np.sign(x) * np.floor(np.abs(x) + 0.5)),
+    "rint": _Function(lambda x, node: np.rint(x)),
+    "fix": _Function(lambda x, node: np.fix(x)),
+    "trunc": _Function(lambda x, node: np.fix(x)),
+    "sqrt": _Function(lambda x, node: np.sqrt(x), True, positive=True),
+    "rsqrt": _Function(lambda x, node: 1 / np.sqrt(x), True, positive=True),
+    "log": _Function(lambda x, node: np.log(x), positive=True),
+    "log2": _Function(lambda x, node: np.log2(x), positive=True),
+    "log10": _Function(lambda x, node: np.log10(x), positive=True),
+    "log1p": _Function(lambda x, node: np.log1p(x), positive=True),
+    "cbrt": _Function(lambda x, node: np.cbrt(x)),
+    "reciprocal": _Function(lambda x, node: 1 / x),
+    "_power_scalar": _Function(_power),
 }
 
 
-@register("sigmoid", "tanh", "softsign", "exp", "hard_sigmoid", "erf", "floor", "ceil", "round", "rint", "fix")
+def _function(node):
+    """The _Function of a node."""
+    function = _FUNCTIONS[node.str("act_type", node.op)]
+    if node.op == "_power_scalar":
+        exponent = node.float("scalar")
+        return function._replace(nonnegative=exponent % 2 == 0 or exponent != int(exponent), positive=exponent != int(exponent))
+    return function
+
+
+def function_of(node, x, limit=np.inf):
+    """float64 values of the function of a node at equally spaced, ascending `x`, within +-`limit`. At a pole it takes the value
+    a quarter of a step further up."""
+    function = _function(node)
+    with np.errstate(all="ignore"):
+        values, beside = function.value(x, node), function.value(x + 0.25 * (x[1] - x[0]), node)
+    values = np.clip(np.where(np.isfinite(values), values, beside), -limit, limit)
+    if not np.isfinite(values).all():
+        raise MRTError(f"node {node.name} ({node.op}) has values that are not finite for inputs from {x[0]:.3g} to {x[-1]:.3g}")
+    return values
+
+
+@register("sigmoid", "tanh", "softsign", "exp", "expm1", "hard_sigmoid", "erf", "arctan", "floor", "ceil", "round", "rint",
+          "fix", "trunc", "cbrt")
 class Table(Operator):
     """Functions of one variable, by table: 12 bits of index, 16 of value."""
 
     def nonnegative(self, node, inputs):
-        return _FUNCTIONS[node.str("act_type", node.op)][1]
+        return _function(node).nonnegative
 
     def wanted(self, node, limit, q):
-        return [code_range(INDEX_BITS)]
+        return [code_range(POSITIVE_INDEX_BITS if _function(node).positive else INDEX_BITS)]
 
     def quantize(self, node, q):
-        function, _, flat = _FUNCTIONS[node.str("act_type", node.op)]
+        function = _function(node)
         threshold = q.thresholds[q.source(node, 0).name]
-        threshold = min(threshold or 1.0, flat or np.inf)
-        limit = code_range(INDEX_BITS)
-        scale = arithmetic.scale_for(threshold, INDEX_BITS)
-        codes = q.at_scale(node, 0, INDEX_BITS, scale)
-        index = q.add("broadcast_add", [codes, q.scalar(limit)], {}, node.name)
-        values = function(np.arange(-limit, limit + 1) / scale, node)
-        if not np.isfinite(values).all():
-            raise MRTError(f"node {node.name} ({node.op}) has values that are not finite for inputs up to {threshold:.3g}")
-        return table(node, q, index, values)
+        threshold = min(threshold or 1.0, function.flat or np.inf)
+        width = POSITIVE_INDEX_BITS if function.positive else INDEX_BITS
+        limit, scale = code_range(width), arithmetic.scale_for(threshold, width)
+        codes, lowest = q.at_scale(node, 0, width, scale), 0
+        if not function.positive:  # else an index below 0 takes the first entry
+            codes, lowest = q.add("broadcast_add", [codes, q.scalar(limit)], {}, node.name), -limit
+        largest = self.largest(node, q)
+        return table(node, q, codes, function_of(node, np.arange(lowest, limit + 1) / scale, largest))
+
+    def largest(self, node, q):
+        """Bound of the values in the table."""
+        return np.inf
+
+
+@register("sqrt", "rsqrt", "log", "log2", "log10", "log1p", "reciprocal")
+class Steep(Table):
+    """Functions with a pole, or that start steeply, by table: 15 bits of index where they take positive numbers only. Their
+    values saturate at twice the largest one seen in calibration."""
+
+    def largest(self, node, q):
+        return WIDE_MARGIN * q.thresholds[node.name] or np.inf
+
+
+@register("_power_scalar")
+class Power(Steep):
+    """x to a constant power: a product for 2, else a table."""
+
+    def rewrite(self, node, inputs, r):
+        exponent = node.float("scalar")
+        if exponent == 1:
+            return inputs[0]
+        return Node("broadcast_mul", node.name, [inputs[0], inputs[0]]) if exponent == 2 else node.with_inputs(inputs)
 
 
 def table(node, q, index, values):

@@ -26,6 +26,9 @@ class _Reshaped(_Move):
 class Flatten(_Reshaped):
     """(N, d1, .., dk) -> (N, d1 * .. * dk)."""
 
+    def rewrite(self, node, inputs, r):
+        return inputs[0] if len(r.shape(node.inputs[0])) == 2 else node.with_inputs(inputs)
+
     def export(self, node, inputs, c):
         return c.emit(node, "flatten", inputs, {})
 
@@ -57,6 +60,8 @@ class ReshapeLike(Operator):
 
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[1])
+        if r.shape(node.inputs[0]) == shape:
+            return inputs[0]
         return Node("Reshape", node.name, [inputs[0]], {"shape": str((-1,) + tuple(shape[1:]))})
 
 
@@ -116,7 +121,7 @@ def _items(node, key, rank):
     return values + [None] * (rank - len(values))
 
 
-def _sliced(name, entry, axis, begin, end, rank):
+def sliced(name, entry, axis, begin, end, rank):
     ranges = [[None] * rank, [None] * rank]
     ranges[0][axis], ranges[1][axis] = begin, end
     return Node("slice", name, [entry], {"begin": str(tuple(ranges[0])), "end": str(tuple(ranges[1]))})
@@ -131,7 +136,7 @@ class SliceAxis(Operator):
         axis = node.int("axis") % len(shape)
         begin, end = node.int("begin", 0), None if node.str("end") == "None" else node.int("end")
         end = shape[axis] if end in (None, 0) else end
-        return _sliced(node.name, inputs[0], axis, begin, end, len(shape))
+        return sliced(node.name, inputs[0], axis, begin, end, len(shape))
 
 
 @register("SliceChannel")
@@ -144,7 +149,7 @@ class SliceChannel(Operator):
         size, entries = shape[axis] // count, []
         for i in range(count):
             name = node.name if count == 1 else r.name(f"{node.name}_{i}")
-            part = Entry(_sliced(name, inputs[0], axis, i * size, (i + 1) * size, len(shape)), 0)
+            part = Entry(sliced(name, inputs[0], axis, i * size, (i + 1) * size, len(shape)), 0)
             if node.bool("squeeze_axis"):
                 part = r.add("squeeze", [part], {"axis": axis}, node.name)
             entries.append(part)

@@ -7,11 +7,12 @@ from mrt.ops.nn import factor_and_offset
 __all__ = ["fold_batch_norm"]
 
 
-def fold_batch_norm(graph):
+def fold_batch_norm(graph, kept=frozenset()):
     """W' = W * g, b' = (b - mean) * g + beta, with g = gamma / sqrt(var + eps) per output channel.
 
     Only where the layer has no other consumer; the layer's own parameters stay as they are for whoever shares them.
-    New names follow MRT's scheme: `mrt_rewrite_<weight>_<k>`, and `mrt_rewrite_<batch norm>_<k>` for the layer.
+    Nodes whose names are in `kept` stay as they are. New names follow MRT's scheme: `mrt_rewrite_<weight>_<k>`, and
+    `mrt_rewrite_<batch norm>_<k>` for the layer.
     """
     consumers = graph.consumers()
     names = Names(node.name for node in graph.topological())
@@ -22,7 +23,7 @@ def fold_batch_norm(graph):
         return Entry(Node("null", name), 0)
 
     def visit(node, inputs):
-        layer = node.inputs[0].node if node.op == "BatchNorm" else None
+        layer = node.inputs[0].node if node.op == "BatchNorm" and node.name not in kept else None
         if layer is None or layer.op not in ("Convolution", "FullyConnected") or consumers[layer] != [node] \
                 or not _on_channels(node, layer):
             return node.with_inputs(inputs)

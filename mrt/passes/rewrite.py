@@ -38,11 +38,13 @@ class Rewriter:
         return Entry(Node("null", name), 0)
 
 
-def rewrite(graph, shapes):
-    """The graph in core operators; `shapes` as from `graph.infer_shapes()`."""
+def rewrite(graph, shapes, kept=frozenset()):
+    """The graph in core operators but for the nodes whose names are in `kept`; `shapes` as from `graph.infer_shapes()`."""
     rewriter = Rewriter(graph, shapes)
 
     def visit(node, inputs):
-        return node if node.is_variable else operator_of(node).rewrite(node, inputs, rewriter)
+        if node.is_variable or node.name in kept:
+            return node.with_inputs(inputs)
+        return operator_of(node).rewrite(node, inputs, rewriter)
 
     return graph.rewrite(visit, rewriter.params)

@@ -1,8 +1,20 @@
 """All reasons why a network cannot be quantized, found before anything is changed."""
 from mrt.errors import UnsupportedError
+from mrt.graph import Entry, Graph
 from mrt.ops import OPERATORS
+from mrt.ops.base import SPLIT
 
-__all__ = ["unsupported", "validate"]
+__all__ = ["names_above", "unsupported", "validate"]
+
+
+def names_above(graph, keys):
+    """Names of the operators that no node named in `keys` depends on. None without keys, nor where a key is a node that only
+    preparation makes."""
+    nodes = [graph.find(key) for key in keys]
+    if not nodes or None in nodes:
+        return frozenset()
+    below = set(Graph([Entry(node, 0) for node in nodes], {}).topological())
+    return frozenset(node.name for node in graph.topological() if node not in below and not node.is_variable)
 
 
 def unsupported(graph, shapes):
@@ -12,7 +24,7 @@ def unsupported(graph, shapes):
         if node.is_variable:
             continue
         if node.kind not in OPERATORS:
-            found.append((node, "the operator is not supported; split the network before it, or replace it"))
+            found.append((node, f"the operator is not supported; {SPLIT}, or replace it"))
             continue
         reason = OPERATORS[node.kind].reject(node, graph, shapes)
         if reason:
@@ -20,10 +32,11 @@ def unsupported(graph, shapes):
     return found
 
 
-def validate(graph, shapes):
-    """UnsupportedError that names every such node at once."""
-    found = unsupported(graph, shapes)
+def validate(graph, shapes, above=frozenset()):
+    """UnsupportedError that names every such node at once. Those whose names are in `above` may stay; returns their names."""
+    kept = frozenset(node.name for node, _ in unsupported(graph, shapes) if node.name in above)
+    found = [(node, reason) for node, reason in unsupported(graph, shapes) if node.name not in above]
     if found:
         lines = "".join(f"\n  {node.name} ({node.kind}): {reason}" for node, reason in found)
         raise UnsupportedError(f"{len(found)} node{'s' if len(found) > 1 else ''} cannot be quantized:{lines}")
-    return graph
+    return kept

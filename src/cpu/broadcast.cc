@@ -90,22 +90,22 @@ int32_t greater_of(int32_t a, int32_t b) { return a > b ? 1 : 0; }
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_broadcast_add(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_add(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<wrap_add>>(n);
 }
-std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<wrap_sub>>(n);
 }
-std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<wrap_mul>>(n);
 }
-std::unique_ptr<Kernel> make_broadcast_div(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_div(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<safe_div>>(n);
 }
-std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<max_of>>(n);
 }
-std::unique_ptr<Kernel> make_broadcast_greater(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_broadcast_greater(const NodeInfo& n) {
   return std::make_unique<BroadcastKernel<greater_of>>(n);
 }
 

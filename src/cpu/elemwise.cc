@@ -59,43 +59,43 @@ std::unique_ptr<Kernel> binary(const NodeInfo& n, F f) {
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_relu(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_relu(const NodeInfo& n) {
   return unary(n, [](int32_t x) { return x > 0 ? x : 0; });
 }
 
-std::unique_ptr<Kernel> make_abs(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_abs(const NodeInfo& n) {
   return unary(n, [](int32_t x) { return x < 0 ? wrap_neg(x) : x; });
 }
 
-std::unique_ptr<Kernel> make_negative(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_negative(const NodeInfo& n) {
   return unary(n, [](int32_t x) { return wrap_neg(x); });
 }
 
-std::unique_ptr<Kernel> make_clip(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_clip(const NodeInfo& n) {
   const int32_t low = n.as<ClipAttrs>().a_min, high = n.as<ClipAttrs>().a_max;
   return unary(n, [=](int32_t x) { return std::min(std::max(x, low), high); });
 }
 
-std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo& n) {
   const int32_t bound = int_max(n.as<BitsAttrs>().precision);
   return unary(n, [=](int32_t x) { return clamp_to(x, bound); });
 }
 
-std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo& n) {
   const int32_t bound = int_max(n.as<BitsAttrs>().precision), shift = n.as<BitsAttrs>().shift_bit;
   return unary(n, [=](int32_t x) { return clamp_to(round_shift(x, shift), bound); });
 }
 
-std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo& n) {
   const int32_t bound = int_max(n.as<BitsAttrs>().precision), shift = n.as<BitsAttrs>().shift_bit;
   return unary(n, [=](int32_t x) { return clamp_to(wrap_shl(x, shift), bound); });
 }
 
-std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo& n) {
   return binary(n, [](int32_t x, int32_t y) { return wrap_add(x, y); });
 }
 
-std::unique_ptr<Kernel> make_elemwise_sub(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_elemwise_sub(const NodeInfo& n) {
   return binary(n, [](int32_t x, int32_t y) { return wrap_sub(x, y); });
 }
 

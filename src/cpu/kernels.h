@@ -12,10 +12,9 @@
 namespace cvm {
 
 // The first row of the table in table.cc that takes the node; null if none does.
-std::unique_ptr<Kernel> make_cpu_kernel(const Operator& op, const NodeInfo& info,
-                                        const Constants& constants);
+std::unique_ptr<Kernel> make_cpu_kernel(const Operator& op, const NodeInfo& info);
 
 // Each returns null for a node that it does not handle.
-using KernelFactory = std::unique_ptr<Kernel> (*)(const NodeInfo&, const Constants&);
+using KernelFactory = std::unique_ptr<Kernel> (*)(const NodeInfo&);
 
 }  // namespace cvm

@@ -147,7 +147,7 @@ void copy_run(const int32_t* from, int64_t count, int32_t* to) { copy_row(from, 
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_transpose(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_transpose(const NodeInfo& n) {
   const Shape& x = n.in[0];
   const auto axes = transpose_axes(n.as<TupleAttrs>(), x.size());
   const auto strides = row_major_strides(x);
@@ -156,7 +156,7 @@ std::unique_ptr<Kernel> make_transpose(const NodeInfo& n, const Constants&) {
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_strided_slice(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_strided_slice(const NodeInfo& n) {
   const Shape& x = n.in[0];
   const auto axes = slice_axes(n.as<SliceAttrs>(), x);
   const auto strides = row_major_strides(x);
@@ -168,14 +168,14 @@ std::unique_ptr<Kernel> make_strided_slice(const NodeInfo& n, const Constants&) 
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_slice_like(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_slice_like(const NodeInfo& n) {
   const auto strides = row_major_strides(n.in[0]);
   Move move;
   for (size_t i = 0; i < n.in[0].size(); ++i) move.add(n.out[0][i], strides[i]);
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_tile(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_tile(const NodeInfo& n) {
   const Shape &x = n.in[0], &y = n.out[0];
   const size_t lead = y.size() - x.size();
   const auto strides = row_major_strides(x);
@@ -188,7 +188,7 @@ std::unique_ptr<Kernel> make_tile(const NodeInfo& n, const Constants&) {
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_repeat(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_repeat(const NodeInfo& n) {
   const auto& a = n.as<RepeatAttrs>();
   const Shape& x = n.in[0];
   const size_t axis = normal_axis(a.axis, static_cast<int64_t>(x.size()), "axis");
@@ -200,7 +200,7 @@ std::unique_ptr<Kernel> make_repeat(const NodeInfo& n, const Constants&) {
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_upsampling(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_upsampling(const NodeInfo& n) {
   const int64_t scale = n.as<UpsamplingAttrs>().scale;
   const Shape& x = n.in[0];
   Move move;
@@ -211,7 +211,7 @@ std::unique_ptr<Kernel> make_upsampling(const NodeInfo& n, const Constants&) {
   return move_kernel(n, move);
 }
 
-std::unique_ptr<Kernel> make_concatenate(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_concatenate(const NodeInfo& n) {
   const Shape& y = n.out[0];
   const size_t axis = normal_axis(n.as<AxisAttrs>().axis, static_cast<int64_t>(y.size()), "axis");
   const int64_t parts = static_cast<int64_t>(n.in.size()), row = size_of(y, axis, y.size());
@@ -224,7 +224,7 @@ std::unique_ptr<Kernel> make_concatenate(const NodeInfo& n, const Constants&) {
                      });
 }
 
-std::unique_ptr<Kernel> make_take(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_take(const NodeInfo& n) {
   const auto& a = n.as<TakeAttrs>();
   const Shape& x = n.in[0];
   int64_t outer = 1, extent = size_of(x), inner = 1;
@@ -241,14 +241,14 @@ std::unique_ptr<Kernel> make_take(const NodeInfo& n, const Constants&) {
   });
 }
 
-std::unique_ptr<Kernel> make_cvm_lut(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_cvm_lut(const NodeInfo& n) {
   const auto last = static_cast<int32_t>(size_of(n.in[1]) - 1);
   return loop_kernel(n, size_of(n.out[0]), kGrain, [=](const Buffers& b, int64_t i) {
     b.out[0][i] = b.in[1][std::min(std::max(b.in[0][i], 0), last)];  // without a branch
   });
 }
 
-std::unique_ptr<Kernel> make_where(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_where(const NodeInfo& n) {
   const int64_t conditions = size_of(n.in[0]), run = size_of(n.out[0]) / conditions;
   if (run == 1)
     return loop_kernel(n, conditions, kGrain, [](const Buffers& b, int64_t i) {

@@ -69,13 +69,13 @@ int32_t max_of(int32_t a, int32_t b) { return a > b ? a : b; }
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_sum(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_sum(const NodeInfo& n) {
   const Span span = find_span(n);
   if (!span.adjacent) return nullptr;
   return std::make_unique<ReduceKernel<wrap_add>>(n, span, false);
 }
 
-std::unique_ptr<Kernel> make_max(const NodeInfo& n, const Constants&) {
+std::unique_ptr<Kernel> make_max(const NodeInfo& n) {
   const Span span = find_span(n);
   if (!span.adjacent) return nullptr;
   const bool from_zero = max_starts_at_zero(n.as<ReduceAttrs>());

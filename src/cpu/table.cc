@@ -5,37 +5,33 @@
 namespace cvm {
 
 // One per file of this folder, or several.
-std::unique_ptr<Kernel> make_abs(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_add(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_div(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_greater(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_clip(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_concatenate(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_conv2d(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_cvm_lut(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_dense(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_elemwise_sub(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_grouped_conv2d(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_max(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_max_pool2d(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_negative(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_relu(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_repeat(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_slice_like(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_strided_slice(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_sum(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_take(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_tile(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_transpose(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_upsampling(const NodeInfo&, const Constants&);
-std::unique_ptr<Kernel> make_where(const NodeInfo&, const Constants&);
+std::unique_ptr<Kernel> make_abs(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_add(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_div(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_greater(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_max(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_mul(const NodeInfo&);
+std::unique_ptr<Kernel> make_broadcast_sub(const NodeInfo&);
+std::unique_ptr<Kernel> make_clip(const NodeInfo&);
+std::unique_ptr<Kernel> make_concatenate(const NodeInfo&);
+std::unique_ptr<Kernel> make_cvm_clip(const NodeInfo&);
+std::unique_ptr<Kernel> make_cvm_left_shift(const NodeInfo&);
+std::unique_ptr<Kernel> make_cvm_lut(const NodeInfo&);
+std::unique_ptr<Kernel> make_cvm_right_shift(const NodeInfo&);
+std::unique_ptr<Kernel> make_elemwise_add(const NodeInfo&);
+std::unique_ptr<Kernel> make_elemwise_sub(const NodeInfo&);
+std::unique_ptr<Kernel> make_max(const NodeInfo&);
+std::unique_ptr<Kernel> make_negative(const NodeInfo&);
+std::unique_ptr<Kernel> make_relu(const NodeInfo&);
+std::unique_ptr<Kernel> make_repeat(const NodeInfo&);
+std::unique_ptr<Kernel> make_slice_like(const NodeInfo&);
+std::unique_ptr<Kernel> make_strided_slice(const NodeInfo&);
+std::unique_ptr<Kernel> make_sum(const NodeInfo&);
+std::unique_ptr<Kernel> make_take(const NodeInfo&);
+std::unique_ptr<Kernel> make_tile(const NodeInfo&);
+std::unique_ptr<Kernel> make_transpose(const NodeInfo&);
+std::unique_ptr<Kernel> make_upsampling(const NodeInfo&);
+std::unique_ptr<Kernel> make_where(const NodeInfo&);
 
 namespace {
 
@@ -47,10 +43,6 @@ struct Row {
 // The rows of an operator are tried from the top, the more special ones first;
 // a file for an instruction set adds its rows above the portable ones.
 const Row kRows[] = {
-    {"conv2d", make_grouped_conv2d},
-    {"conv2d", make_conv2d},
-    {"dense", make_dense},
-    {"max_pool2d", make_max_pool2d},
     {"sum", make_sum},
     {"max", make_max},
     {"relu", make_relu},
@@ -82,11 +74,10 @@ const Row kRows[] = {
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_cpu_kernel(const Operator& op, const NodeInfo& info,
-                                        const Constants& constants) {
+std::unique_ptr<Kernel> make_cpu_kernel(const Operator& op, const NodeInfo& info) {
   for (const Row& row : kRows) {
     if (std::strcmp(row.op, op.name) != 0) continue;
-    if (auto kernel = row.make(info, constants)) return kernel;
+    if (auto kernel = row.make(info)) return kernel;
   }
   return nullptr;
 }

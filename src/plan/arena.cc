@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -153,6 +154,27 @@ ArenaPlan plan_as_declared(const Graph& graph) {
 }
 
 }  // namespace
+
+std::vector<int64_t> place_blocks(const std::vector<Block>& blocks, int64_t* total) {
+  std::vector<size_t> order(blocks.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return blocks[a].first < blocks[b].first; });
+  std::vector<int64_t> offsets(blocks.size(), 0);
+  std::multimap<int64_t, size_t> ends;  // last step -> block
+  Gaps gaps;
+  for (size_t k : order) {
+    while (!ends.empty() && ends.begin()->first < blocks[k].first) {
+      const size_t done = ends.begin()->second;
+      gaps.give(offsets[done], align_up(blocks[done].bytes));
+      ends.erase(ends.begin());
+    }
+    offsets[k] = gaps.take(align_up(blocks[k].bytes));
+    ends.insert({blocks[k].last, k});
+  }
+  *total = gaps.end();
+  return offsets;
+}
 
 ArenaPlan plan_arena(const Graph& graph) {
   ArenaPlan planned = ArenaPlanner(graph).plan(), declared = plan_as_declared(graph);

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "ops/operator.h"
 #include "plan/thread_pool.h"
@@ -20,8 +19,6 @@ class Kernel {
 
   // Bytes of Buffers::scratch for that many threads.
   virtual int64_t scratch_bytes(int /*threads*/) const { return 0; }
-  // Whether run() looks at that input; false for parameters packed when made.
-  virtual bool reads_input(int /*index*/) const { return true; }
   virtual void run(const Buffers& buffers, ThreadPool& pool) const = 0;
 
   const NodeInfo& info() const { return info_; }
@@ -29,9 +26,6 @@ class Kernel {
  private:
   NodeInfo info_;
 };
-
-// Per input: its values when it is a parameter, else null.
-using Constants = std::vector<const int32_t*>;
 
 // The operator's reference kernel, on the calling thread.
 std::unique_ptr<Kernel> make_reference_kernel(const Operator& op, NodeInfo info);

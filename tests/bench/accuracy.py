@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What each technique of quantization is worth: accuracy with all of them, without one, with one alone, and with none.
+"""What each technique of quantization is worth: accuracy with all of them, without one, with one alone, and with
+none; and what the original MRT did (mrt.original).
 
     python tests/bench/accuracy.py                      # every network that is here
     python tests/bench/accuracy.py --net resnet20 mobilenet_v2 --json accuracy.json
@@ -144,8 +145,8 @@ NETS = {
 # ---- measuring -------------------------------------------------------------------------------------------------------
 
 def configurations(quick):
-    """(title, techniques) of every row."""
-    rows = [("all", ON), ("none", OFF)]
+    """(title, techniques) of every row; None stands for the preset original."""
+    rows = [("all", ON), ("none", OFF), ("original", None)]
     rows += [(f"without {name}", {**ON, name: OFF[name]}) for name in TECHNIQUES]
     return rows if quick else rows + [(f"only {name}", {**OFF, name: ON[name]}) for name in TECHNIQUES]
 
@@ -175,7 +176,10 @@ def measure(case, quick, report):
         for title, techniques in configurations(quick):
             start = time.perf_counter()
             mrt = MRT.load("calibrated", folder)
-            mrt.set_techniques(**techniques)
+            if techniques is None:
+                mrt.set_preset("original")
+            else:
+                mrt.set_techniques(**techniques)
             if case.output_bits:
                 mrt.set_output_prec(case.output_bits)
             try:

@@ -1,6 +1,6 @@
 """Seeded random graphs that are valid by construction, for comparing executors.
 
-    python random_graphs.py COUNT [FIRST_SEED]
+    python random_graphs.py COUNT [FIRST_SEED] [--networks] [--isas]
 
 compares the executors on COUNT graphs and prints how often each operator and
 each attribute of interest occurred.
@@ -8,7 +8,10 @@ each attribute of interest occurred.
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,6 +31,8 @@ MAX_PRODUCTS = 5_000_000  # of a convolution
 
 class RandomGraph:
     """Grows a graph from `data` by random operators; `bits` tracks every precision, `seen` what occurred."""
+
+    STEPS = 25  # nodes that are not parameters
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -333,14 +338,21 @@ class RandomGraph:
             self.add("max", [x], shape, self.bits[x], *tags, **attrs)
 
     def conv2d(self, x: Entry) -> None:
-        x = self.narrow(x, 8)
-        n, c, h, w = x.shape
+        c = x.shape[1]
         groups = self.one_of([1, c, self.one_of([g for g in range(1, c + 1) if c % g == 0])])
-        channels = groups * self.pick(1, 6)
         k, s, p, d = ([self.pick(*r), self.pick(*r)] for r in ((1, 4), (1, 3), (0, 3), (1, 3)))
+        self.convolve(x, groups, groups * self.pick(1, 6), k, s, p, d)
+
+    def convolve(
+        self, x: Entry, groups: int, channels: int, k: list[int], s: list[int], p: list[int], d: list[int]
+    ) -> Entry | None:
+        """A convolution with kernel k, stride s, padding p and dilation d; None if it is too large or has no output."""
+        n, c, h, w = x.shape
         out = [(e + 2 * p[i] - 1 - (k[i] - 1) * d[i]) // s[i] + 1 for i, e in enumerate((h, w))]
-        if min(out) < 1:
-            return
+        shape = (n, channels, *out)
+        if min(out) < 1 or math.prod(shape) > self.most or math.prod(shape) * (c // groups) * k[0] * k[1] > MAX_PRODUCTS:
+            return None
+        x = self.narrow(x, 8)
         weight = self.param((channels, c // groups, *k), self.pick(2, 8))
         bits = self.bits[x] + self.bits[weight] + (c // groups * k[0] * k[1]).bit_length()
         inputs = [x, weight]
@@ -351,12 +363,10 @@ class RandomGraph:
         tags = ["depthwise" if groups == c > 1 else "grouped" if groups > 1 else "", "bias" if bias else ""]
         tags += ["dilated" if max(d) > 1 else "", "strided" if max(s) > 1 else "", "padded" if max(p) else ""]
         attrs = {"strides": tuple(s), "padding": tuple(p), "dilation": tuple(d), "groups": groups}
-        shape = (n, channels, *out)
-        if math.prod(shape) * (c // groups) * k[0] * k[1] <= MAX_PRODUCTS and math.prod(shape) <= self.most:
-            kernel = {"channels": channels, "kernel_size": tuple(k), "use_bias": bias}
-            self.add("conv2d", inputs, shape, bits, *tags, **kernel, **attrs)
+        kernel = {"channels": channels, "kernel_size": tuple(k), "use_bias": bias}
+        return self.add("conv2d", inputs, shape, bits, *tags, **kernel, **attrs)
 
-    def pool(self, x: Entry) -> None:
+    def pool(self, x: Entry) -> Entry | None:
         n, c, h, w = x.shape
         k = [self.pick(1, min(4, h)), self.pick(1, min(4, w))]
         pad = [self.pick(0, k[0] - 1), self.pick(0, k[1] - 1)]
@@ -367,14 +377,14 @@ class RandomGraph:
         rooms = [e + 2 * pad[i] - k[i] for i, e in enumerate((h, w))]
         out = [(room + (s[i] - 1 if ceil else 0)) // s[i] + 1 for i, room in enumerate(rooms)]
         if ceil and any((o - 1) * s[i] - pad[i] >= e for i, (o, e) in enumerate(zip(out, (h, w)))):
-            return
+            return None
         rounded = ceil and any(room % s[i] for i, room in enumerate(rooms))
         tags = ["ceil" if ceil else "", "ceil rounds up" if rounded else "", "padded" if max(pad) else ""]
         padding = (pad[0],) if pad[0] == pad[1] and self.chance(0.5) else tuple(pad)
         attrs = {"pool_size": tuple(k), "strides": tuple(s), "padding": padding, "ceil_mode": ceil}
-        self.add("max_pool2d", [x], (n, c, *out), self.bits[x], *tags, **attrs)
+        return self.add("max_pool2d", [x], (n, c, *out), self.bits[x], *tags, **attrs)
 
-    def dense(self, x: Entry) -> None:
+    def dense(self, x: Entry) -> Entry:
         x = self.narrow(x, 8)
         units = self.pick(1, 40)
         inputs = [x, self.param((units, x.shape[1]), self.pick(2, 8))]
@@ -383,7 +393,7 @@ class RandomGraph:
         if bias:
             inputs.append(self.param((units,), 20))
             bits = max(bits, 20) + 1
-        self.add("dense", inputs, (x.shape[0], units), bits, "bias" if bias else "", units=units, use_bias=bias)
+        return self.add("dense", inputs, (x.shape[0], units), bits, "bias" if bias else "", units=units, use_bias=bias)
 
     def boxes(self, x: Entry) -> None:
         """Rows out of the elements of x, their valid ones, and the best of these."""
@@ -419,51 +429,82 @@ class RandomGraph:
         tags += ["top_k" if attrs.get("top_k", -1) >= 0 else "", "size limit" if attrs.get("max_output_size", -1) >= 0 else ""]
         self.add("non_max_suppression", [x, counts], x.shape, self.bits[x], *tags, **attrs)
 
+    def heads(self) -> list[Entry]:
+        return [self.live[i] for i in sorted({self.pick(0, len(self.live) - 1) for _ in range(4)})] + [self.live[-1]]
+
     def build(self, steps: int = 25) -> tuple[bytes, bytes, np.ndarray]:
         """symbol, params and an input. Some files share storage as far as they may."""
         for _ in range(steps * 10):
             if len(self.live) >= steps:
                 break
             self.step()
-        heads = [self.live[i] for i in sorted({self.pick(0, len(self.live) - 1) for _ in range(4)})]
-        heads.append(self.live[-1])
+        heads = self.heads()
         storage = self.g.plan_storage(heads, self.rng) if self.chance(0.5) else None
         symbol, params = self.g.build(heads, storage)
         return symbol, params, random_values(self.rng, self.x.shape, self.bits[self.x])
 
 
-def compare(seed: int, steps: int = 25) -> RandomGraph:
+def compare(seed: int, steps: int | None = None, kind: type[RandomGraph] = RandomGraph) -> RandomGraph:
     """Runs one graph on every executor; they must agree to the bit, and with the writer's precisions."""
-    graph = RandomGraph(seed)
-    symbol, params, x = graph.build(steps)
+    graph = kind(seed)
+    symbol, params, x = graph.build(steps or kind.STEPS)
     formal = cvm.load(symbol, params, cvm.formal())
     expected = formal.run(x)
     inferred = {(node.index, k): t.precision for node in formal.nodes for k, t in enumerate(node.outputs)}
     for entry, bits in graph.bits.items():
         assert inferred[entry.node, entry.index] == bits, (seed, formal.nodes[entry.node])
     model = cvm.load(symbol, params, cvm.cpu(threads=1))
-    for threads in (1, 2, 3, 3):  # the last run finds a used arena
+    for threads in (1, 2, 3, 8, 8):  # the last run finds a used arena
         if threads != model.threads:
             model.threads = threads
-        for found, wanted in zip(model.run(x), expected):
-            assert np.array_equal(found, wanted), (seed, threads)
+        for k, (found, wanted) in enumerate(zip(model.run(x), expected)):
+            assert np.array_equal(found, wanted), (kind.__name__, seed, steps, f"{threads} threads, head {k}")
     assert model.gas == formal.gas
-    # No run needs more than the storage that the file declares, but for alignment.
-    assert model.arena_bytes <= model.storage_bytes + 64 * len(inferred), seed
+    # The storage that the file declares bounds what a run needs.
+    assert formal.arena_bytes <= formal.storage_bytes + 64 * len(inferred), seed
+    assert model.arena_bytes <= 2 * model.storage_bytes + 64 * len(inferred) + (1 << 20), seed
     return graph
 
 
-def main(count: int, first: int = 0) -> None:
+def instruction_sets() -> list[str]:
+    """The values of CVM_ISA that this machine and the library have, as the refusal of any other one lists them."""
+    g = GraphWriter()
+    symbol, params = g.build([g.op("relu", [g.data((1, 1), 8)], (1, 1))])
+    script = "import sys, cvm_runtime as cvm; cvm.load(*map(bytes.fromhex, sys.argv[1:]), cvm.cpu())"
+    command = [sys.executable, "-c", script, symbol.hex(), params.hex()]
+    environment = {**os.environ, "CVM_ISA": "?", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    refusal = subprocess.run(command, capture_output=True, text=True, env=environment).stderr
+    return refusal.split("this machine and build have ")[1].split("\n")[0].split(", ")
+
+
+def run(kind: type[RandomGraph], count: int, first: int) -> None:
     seen: Counter[str] = Counter()
     nodes = 0
     for seed in range(first, first + count):
-        graph = compare(seed)
+        graph = compare(seed, kind=kind)
         seen += graph.seen
         nodes += len(graph.g.nodes)
     for name in sorted(seen):
         print(f"{seen[name]:8,}  {name}")
-    print(f"{count:,} graphs of {nodes:,} nodes alike on formal and on 1, 2 and 3 threads")
+    isa = os.environ.get("CVM_ISA", "the best instruction set")
+    print(f"{count:,} graphs of {nodes:,} nodes alike on formal and on 1, 2, 3 and 8 threads of {isa}", flush=True)
+
+
+def main() -> None:
+    from network_graphs import NetworkGraph
+
+    parser = argparse.ArgumentParser(description="Compares the executors on random graphs.")
+    parser.add_argument("count", type=int, help="graphs, for each instruction set")
+    parser.add_argument("first", type=int, nargs="?", default=0, help="first seed; every instruction set has its own")
+    parser.add_argument("--networks", action="store_true", help="graphs that look like quantized networks")
+    parser.add_argument("--isas", action="store_true", help="with every instruction set, each in a process of its own")
+    args = parser.parse_args()
+    if not args.isas:
+        return run(NetworkGraph if args.networks else RandomGraph, args.count, args.first)
+    for k, isa in enumerate(instruction_sets()):
+        command = [sys.executable, __file__, str(args.count), str(args.first + k * args.count)]
+        subprocess.run(command + ["--networks"] * args.networks, check=True, env={**os.environ, "CVM_ISA": isa})
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

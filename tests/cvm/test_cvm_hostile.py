@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
+import large_graphs
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -215,6 +216,20 @@ def test_a_node_of_many_inputs_takes_memory_in_proportion(tmp_path: Path) -> Non
     assert grown < TIMES * len(symbol)
 
 
+NODES = 10_000
+
+
+@pytest.mark.parametrize("name", large_graphs.BUILDERS)
+def test_planning_takes_time_and_memory_in_proportion(name: str) -> None:
+    """CPU time, which other processes do not count in; a planner of quadratic time needs tens of seconds."""
+    command = [sys.executable, str(HERE / "large_graphs.py"), name, str(NODES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    size, formal, cpu, grown = map(float, done.stdout.split())
+    assert cpu < 10 * formal + 1
+    assert grown < TIMES * size
+
+
 # ---- mutations --------------------------------------------------------------
 
 
@@ -249,6 +264,9 @@ def build_with(sanitizers: str, directory: Path) -> Path:
         pytest.skip("cmake and ninja are needed to build with sanitizers")
     strict = f"-DCVM_WERROR={os.environ.get('CVM_WERROR', '0')}"
     options = [f"-DCVM_SANITIZE={sanitizers}", strict, "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
+    # The inner loops of all instruction sets are templates of one text. Sanitizers see little of vector
+    # instructions, but take minutes to compile them: the plain ones are enough.
+    options += [f"-DCVM_TAKES_{isa}=0" for isa in ("AVX2", "AVXVNNI", "AVX512", "AVX512VNNI")]
     subprocess.run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(directory), *options], check=True)
     subprocess.run(["cmake", "--build", str(directory), "--target", "cvm_runtime"], check=True)
     return directory / "libcvm_runtime.so"
@@ -289,14 +307,23 @@ def pytest_with(environment: dict[str, str], *files: str) -> None:
 LOADED = "3e8"  # gas: the sanitizer pays for every byte that is allocated
 
 
+def run_networks(count: int, seed: int, **environment: str) -> None:
+    command = [sys.executable, str(HERE / "random_graphs.py"), str(count), str(seed), "--networks", "--isas"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"{count:,} graphs" in done.stdout
+
+
 def test_address_and_undefined(address: dict[str, str]) -> None:
     run_hostile(600, 3, LOADED, **address)
+    run_networks(60, 0, **address)
     pytest_with(address, "test_cvm_loader.py", "test_cvm_operators.py")
 
 
 @pytest.mark.slow
 def test_address_and_undefined_long(address: dict[str, str]) -> None:
     run_hostile(60_000, 4, LOADED, **address)
+    run_networks(3_000, 100, **address)
     pytest_with(address, "test_cvm_golden.py", "test_cvm_random.py", "test_cvm_array.py")
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from graphs import OPERATORS
+from network_graphs import NetworkGraph
 from numpy_ops import evaluate
 from random_graphs import RandomGraph, compare
 
@@ -39,6 +43,22 @@ def test_executors_agree() -> None:
     # Every operator occurs, and what makes one hard: see the table that random_graphs.py prints.
     assert {name for name in seen if ":" not in name} - {"large graphs"} == set(OPERATORS)
     assert all(seen[tag] > 5 for tag in ("large graphs", "strided_slice: negative step", "where: rank-1 condition"))
+
+
+def test_networks_agree() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        seen += compare(seed, kind=NetworkGraph).seen
+    tags = ["conv2d: depthwise", "conv2d: grouped", "concatenate: border", "concatenate: borders of several values"]
+    tags += ["concatenate: the same twice", "concatenate: different widths", "max_pool2d: ceil rounds up", "sum: global"]
+    assert all(seen[tag] > 5 for tag in [*tags, "flatten: spatial", "head: the input", "cvm_lut", "large graphs"])
+
+
+@pytest.mark.slow
+def test_networks_agree_long() -> None:
+    """Every instruction set of this machine."""
+    program = str(Path(__file__).resolve().parent / "random_graphs.py")
+    subprocess.run([sys.executable, program, "5000", "1000", "--networks", "--isas"], check=True)
 
 
 @pytest.mark.slow

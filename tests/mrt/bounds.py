@@ -20,7 +20,8 @@ from mrt.mxnet_bridge import mx
 MOVES = {"Flatten", "Reshape", "transpose", "expand_dims", "squeeze", "slice", "tile", "repeat", "UpSampling"}
 LAYERS = {"Convolution", "FullyConnected"}
 # tables: functions with steps are exact away from them, the others are continuous
-STEPS = {"floor": 0.0, "ceil": 0.0, "fix": 0.0, "round": 0.5, "rint": 0.5}
+STEPS = {"floor": 0.0, "ceil": 0.0, "fix": 0.0, "trunc": 0.0, "round": 0.5, "rint": 0.5}
+POSITIVE = {"sqrt", "rsqrt", "log", "log2", "log10", "log1p"}  # their index has 15 bits
 FLAT = 2e-5  # tables end where their function is flat; tanh(6) is 1.2e-5 short of 1
 
 
@@ -132,9 +133,13 @@ class Bounds:
             return sum(self._common(node))
         if op == "broadcast_maximum":
             return np.maximum(*self._common(node))
-        if op == "broadcast_greater":
+        if op in ("broadcast_greater", "broadcast_lesser_equal"):
             a, b = (self.values[e.node] for e in node.inputs)
             return np.where(np.abs(a - b) > sum(self._common(node)), 0.0, 1.0)
+        if op == "where":
+            return self._where(node)
+        if op == "argmax":
+            return self._argmax(node)
         if op == "broadcast_mul":
             return self._product(node)
         if op == "softmax":
@@ -184,6 +189,28 @@ class Bounds:
                   for n, s, p, b in zip(sources, sizes, params, (16, 15))]
         return sizes[0] * errors[1] + sizes[1] * errors[0] + errors[0] * errors[1]
 
+    def _where(self, node):
+        """Where the condition may go either way the branches may be confused."""
+        condition, a, b = (e.node for e in node.inputs)
+        step = 2 * max(self._threshold(a), self._threshold(b)) / code_range(16)
+        branches = [step if self.graph.is_param(n) else self.of[n] + step + self._multiplied(n) for n in (a, b)]
+        chosen = np.where(self.values[condition] != 0, *branches)
+        if self.graph.is_param(condition):
+            return chosen
+        size = np.abs(self.values[condition])
+        unsure = (size <= self.of[condition] + 0.5 / np.min(self.mrt.scales[condition.name])) & (self.of[condition] > 0)
+        return np.where(unsure, np.abs(self.values[a] - self.values[b]) + np.maximum(*branches), chosen)
+
+    def _argmax(self, node):
+        """Every element that is as large as the largest, but for the bounds, may be taken for it."""
+        source, axis = node.inputs[0].node, node.int("axis")
+        x, error = self.values[source], self.of[source] + self._rounding(source, 16)
+        possible = x + error >= np.max(x - error, axis=axis, keepdims=True)
+        place = np.argmax(x, axis=axis)
+        places = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - 1 - axis))
+        far = np.where(possible, np.abs(places - np.expand_dims(place, axis)), 0).max(axis=axis)
+        return far.reshape(self.values[node].shape)
+
     def _softmax(self, node):
         source, axis = node.inputs[0].node, node.int("axis")
         y, lambd = self.values[node], self.mrt.softmax_lambd
@@ -196,13 +223,20 @@ class Bounds:
     def _table(self, node):
         source = node.inputs[0].node
         x, y = self.values[source], self.values[node]
-        error = self._full(source, self.of[source] + self._rounding(source, 12))
+        positive = node.op in POSITIVE or (node.op == "_power_scalar" and node.float("scalar") % 1 != 0)
+        error = self._full(source, self.of[source] + self._rounding(source, 15 if positive else 12))
         value_step = np.abs(y).max() / code_range(16) + FLAT * np.abs(y).max()
         if node.op in STEPS:
             near = np.abs(x - STEPS[node.op] - np.rint(x - STEPS[node.op])) <= error
             return np.where(near, np.ceil(error) + 1, 0) + value_step
-        moved = [np.abs(_invoke(node, [x + sign * error * part]) - y) for sign in (-1, 1) for part in (0.25, 0.5, 0.75, 1)]
-        return np.max(moved, axis=0) + value_step
+        near = [x + sign * error * part for sign in (-1, 1) for part in (0.25, 0.5, 0.75, 1)]
+        if not positive:
+            return np.max([np.abs(_invoke(node, [v]) - y) for v in near], axis=0) + value_step
+        # the table's first entry stands for a quarter of a step where there is a pole, and no entry for more than twice the
+        # largest value seen
+        least, most = self._threshold(source) / code_range(15) / 4, 2 * self._threshold(node)
+        moved = [np.abs(np.clip(_invoke(node, [np.maximum(v, least)]), -most, most) - y) for v in near]
+        return np.max(moved, axis=0) + 2 * value_step
 
 
 def with_all_outputs(graph):

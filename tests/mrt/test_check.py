@@ -5,6 +5,7 @@ from pathlib import Path
 import nets
 import pytest
 
+from mrt import __main__ as command
 from mrt import check
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS
@@ -43,6 +44,48 @@ def test_a_network_that_cannot(tmp_path, capsys):
     assert all(item["reason"] and item["remedy"] for item in found)
 
 
+def test_the_files_of_a_symbol_file(tmp_path, capsys):
+    saved(tmp_path, nets.small_net(), nets.SMALL_SHAPE)
+    saved(tmp_path, bad(), (1, 2, 4, 4), ("other-symbol.json", "other-0000.params"))
+    assert check.main([str(tmp_path / "net.json"), "--shape", "2,1,12,12"]) == 0
+    assert check.main([str(tmp_path / "other-symbol.json"), "--shape", "1,2,4,4"]) == 1
+    assert "2 nodes" in capsys.readouterr().out
+
+
+def test_the_command_mrt(tmp_path, capsys):
+    saved(tmp_path, bad(), (1, 2, 4, 4))
+    assert command.main(["check", str(tmp_path / "net"), "--shape", "1,2,4,4"]) == 1
+    assert "wave (sin)" in capsys.readouterr().out
+    for name in command.COMMANDS:
+        assert _status(command.main, [name]) == 2
+        assert f"usage: mrt {name}" in capsys.readouterr().err
+        assert _status(command.main, [name, "--help"]) == 0
+        assert f"usage: mrt {name}" in capsys.readouterr().out
+    assert command.main(["-h"]) == 0 and "mrt check" in capsys.readouterr().out
+    assert command.main(["chek"]) == 2 and "no command 'chek'" in capsys.readouterr().err
+    assert command.main([]) == 2
+    scripts = (README.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'mrt = "mrt.__main__:main"' in scripts.split("[project.scripts]")[1].split("[")[0]
+
+
+def test_below_the_keys(tmp_path, capsys):
+    saved(tmp_path, bad(), (1, 2, 4, 4))
+    model = [str(tmp_path / "net"), "--shape", "1,2,4,4", "--keys"]
+    assert check.main([*model, "mean"]) == 1
+    assert "1 node\n  mean (Pooling)" in capsys.readouterr().out
+    assert check.main([*model, "data"]) == 0
+    assert "can be quantized up to data: 0 nodes" in capsys.readouterr().out
+    assert check.main([*model, "nothing"]) == 1
+    assert "no node nothing to be split at" in capsys.readouterr().err
+
+
+def _status(function, arguments):
+    try:
+        return function(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
 def test_errors(tmp_path, capsys):
     files = saved(tmp_path, nets.small_net(), nets.SMALL_SHAPE)
     assert check.main([str(tmp_path / "other")]) == 1
@@ -58,5 +101,5 @@ def test_errors(tmp_path, capsys):
 def test_the_readme_has_the_table_of_operators(capsys):
     assert check.main(["--operators"]) == 0
     table = capsys.readouterr().out
-    assert table in README.read_text(encoding="utf-8"), "write the output of `python -m mrt.check --operators` into the README"
+    assert table in README.read_text(encoding="utf-8"), "write the output of `mrt check --operators` into the README"
     assert all(f"`{name}`" in table for name in OPERATORS if not name.startswith("cvm_"))

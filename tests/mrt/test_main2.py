@@ -74,6 +74,16 @@ def test_whole_run(folder, capsys):
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["mnist_mlp_cvm"]
 
 
+def test_the_preset_original(folder, capsys):
+    assert main2.main([ini(folder)]) == 0
+    default = compiled(folder)["params"]
+    assert main2.main([ini(folder, QUANTIZATION="Preset = original\nDump = True")]) == 0
+    printed = capsys.readouterr().out
+    assert "output 8, preset original" in printed and printed.count("yes: runtime = simulation on 400") == 2
+    assert compiled(folder)["params"] != default
+    assert "it was made with [QUANTIZATION] Preset" in refused(ini(folder, "Start = QUANTIZATION"), capsys)
+
+
 def test_compiled_files_belong_together(folder):
     assert main2.main([ini(folder, EVALUATION=None)]) == 0
     out = folder / "out" / "mnist_mlp_cvm"

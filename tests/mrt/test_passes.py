@@ -3,6 +3,9 @@ import nets
 import numpy as np
 import pytest
 
+import cvm_runtime as cvm
+from mrt import sim_quant_helper as sim
+from mrt.compiler import compile_graph
 from mrt.errors import ModelError, UnsupportedError
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
@@ -95,26 +98,46 @@ def test_the_input_is_called_data_afterwards():
 
 def test_all_unsupported_nodes_are_named_at_once():
     x = mx.sym.var("data")
-    x = mx.sym.LRN(x, nsize=3, name="squash")
+    x = mx.sym.cos(x, name="squash")
     x = mx.sym.Pooling(x, kernel=(2, 2), pool_type="lp", p_value=2, name="mean")
     x = mx.sym.sin(x, name="wave")
     with pytest.raises(UnsupportedError) as error:
         Model(x, {}).prepare((1, 2, 4, 4))
     text = str(error.value)
     assert "3 nodes" in text
-    for part in ("squash (LRN)", "mean (Pooling): pool_type=lp", "wave (sin)"):
+    for part in ("squash (cos)", "mean (Pooling): pool_type=lp", "wave (sin)"):
         assert part in text
     assert isinstance(error.value, NotImplementedError)
 
 
-def test_too_wide_dense_is_refused():
-    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="wide")
-    with pytest.raises(UnsupportedError, match=r"wide.*32768 products.*32767 with bias"):
-        nets.model(symbol, (1, 32768)).prepare((1, 32768))
+@pytest.mark.parametrize("width, no_bias, layers", [(32767, False, 1), (32768, False, 2), (32768, True, 2), (70000, True, 3)])
+def test_wide_dense_layers_are_taken_in_parts(width, no_bias, layers):
+    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, no_bias=no_bias, name="wide")
+    model, x = nets.model(symbol, (1, width)), nets.batch((1, width))
+    before = nets.run(model, x)[0]
+    model.prepare((1, width))
+    np.testing.assert_allclose(nets.run(model, x)[0], before, rtol=1e-4, atol=1e-2)
+    assert sum(node.op == "FullyConnected" for node in model.graph.topological()) == layers
+    assert model.output_names() == ["wide"]
+    assert all(np.prod(value.shape[1:]) < 2 ** 15 for value in model.graph.params.values())
 
 
-@pytest.mark.parametrize("shape, message", [((1, 1, -1), "positive integers"), ((), "positive integers"),
-                                            ((1, 3), "does not|do not|shape"), ((1, 2, 5, 5), "shape")])
+@pytest.mark.parametrize("build", [
+    lambda x: mx.sym.Convolution(x, kernel=(3, 3), num_filter=2, name="many"),
+    lambda x: mx.sym.Deconvolution(x, kernel=(3, 3), num_filter=2, stride=(2, 2), name="many"),
+    lambda x: mx.sym.Convolution(mx.sym.Reshape(x, shape=(0, 0, -1)), kernel=(9,), num_filter=2, no_bias=True, name="many")])
+def test_convolutions_of_many_channels_are_taken_in_parts(build):
+    model, x = nets.model(build(mx.sym.var("data")), (1, 9000, 3, 3)), nets.batch((1, 9000, 3, 3))
+    before = nets.run(model, x)[0]
+    model.prepare((1, 9000, 3, 3))
+    np.testing.assert_allclose(nets.run(model, x)[0], before, rtol=1e-4, atol=1e-2)
+    assert sum(node.op == "Convolution" for node in model.graph.topological()) == 3
+    assert model.output_names() == ["many"]
+
+
+@pytest.mark.parametrize("shape, message", [((1, 1, -1), "positive integers"), ((1, 3), "does not|do not|shape"),
+                                            ((), "does not say which shape its input data has; give it"),
+                                            ((1, 2, 5, 5), "shape")])
 def test_bad_input_shapes(shape, message):
     model = nets.model(nets.conv(mx.sym.var("data"), "c", num_filter=2), (1, 1, 5, 5))
     with pytest.raises(ModelError, match=message):
@@ -130,6 +153,89 @@ def test_duplicate_names_are_refused_and_can_be_fixed(tmp_path):
     model.fix_original_model(str(tmp_path), "net")
     fixed = Model.load(str(tmp_path / "net.fixed.json"), str(tmp_path / "net.fixed.params"))
     fixed.prepare((1, 2))
+
+
+@pytest.mark.parametrize("head, attrs, function", [
+    ("SoftmaxOutput", {}, lambda y: mx.nd.softmax(y)), ("LinearRegressionOutput", {}, lambda y: y),
+    ("LogisticRegressionOutput", {}, lambda y: y.sigmoid()), ("MAERegressionOutput", {}, lambda y: y),
+    ("SoftmaxOutput", {"preserve_shape": True}, lambda y: mx.nd.softmax(y))])
+def test_training_heads_become_predictions(head, attrs, function, tmp_path):
+    y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
+    before = nets.model(y, (4, 5))
+    x = nets.batch((4, 5))
+    wanted = function(before.to_graph()(x)).asnumpy()
+    model = Model(getattr(mx.sym, head)(y, mx.sym.var("label"), name="head", **attrs), before.params)
+    np.testing.assert_allclose(nets.run(model, x)[0], wanted, rtol=1e-6)
+    getattr(mx.sym, head)(y, name="head", **attrs).save(str(tmp_path / "net.json"))
+    mx.nd.save(str(tmp_path / "net.params"), {f"arg:{name}": value for name, value in before.params.items()})
+    model = Model.load(str(tmp_path / "net.json"), str(tmp_path / "net.params"))
+    model.prepare((4, 5))
+    np.testing.assert_allclose(nets.run(model, x)[0], wanted, rtol=1e-6)
+    assert not {"SoftmaxOutput", "Flatten", "Reshape"} & {node.op for node in model.graph.topological()}
+
+
+def test_softmax_output_over_channels_and_over_everything():
+    x = nets.batch((2, 3, 4, 4))
+    for attrs, wanted in (({"multi_output": True}, mx.nd.softmax(x, axis=1)),
+                          ({}, mx.nd.softmax(x.reshape((2, -1))).reshape(x.shape))):
+        model = Model(mx.sym.SoftmaxOutput(mx.sym.var("data"), name="head", **attrs), {})
+        model.prepare(x.shape)
+        np.testing.assert_allclose(nets.run(model, x)[0], wanted.asnumpy(), rtol=1e-5)
+
+
+def test_above_the_keys_any_operator_may_stand():
+    x = nets.conv(mx.sym.var("data"), "c", num_filter=2)
+    y = mx.sym.slice_axis(mx.sym.sin(mx.sym.relu(x, name="cut"), name="wave"), axis=1, begin=0, end=1, name="part")
+    with pytest.raises(UnsupportedError, match=r"wave \(sin\).*split the network before it"):
+        nets.model(y, (1, 1, 5, 5)).prepare((1, 1, 5, 5))
+    model, data = nets.model(y, (1, 1, 5, 5)), nets.batch((1, 1, 5, 5))
+    before = nets.run(model, data)
+    model.prepare((1, 1, 5, 5), ["cut"])
+    np.testing.assert_allclose(nets.run(model, data), before, rtol=1e-6)
+    base, top = model.split(["cut"])
+    assert [node.op for node in top.graph.topological()] == ["null", "sin", "slice"]
+    mrt = base.get_mrt()
+    mrt.set_data(data)
+    mrt.calibrate()
+    mrt.quantize()
+    with pytest.raises(UnsupportedError, match="wave"):
+        nets.model(y, (1, 1, 5, 5)).prepare((1, 1, 5, 5), ["wave"])
+
+
+def test_operators_of_constants_are_computed():
+    x = mx.sym.broadcast_add(mx.sym.var("data"), mx.sym.Reshape(mx.sym.arange(0, 8, 2), shape=(1, 4)))
+    x = mx.sym.broadcast_mul(x, mx.sym.sin(mx.sym.ones(shape=(1, 4)) + mx.sym.zeros(shape=(1, 4))))
+    model = Model(x, {})
+    model.prepare((2, 4))
+    assert sorted(node.op for node in model.graph.topological()) == ["broadcast_add", "broadcast_mul", "null", "null", "null"]
+    data = nets.batch((2, 4))
+    np.testing.assert_allclose(nets.run(model, data)[0], (data.asnumpy() + [0, 2, 4, 6]) * np.sin(1), rtol=1e-6)
+
+
+def test_several_inputs_become_one():
+    a, b, c = (mx.sym.var(name) for name in ("a", "data", "c"))
+    symbol = mx.sym.concat(mx.sym.relu(a), b, a * c, dim=1)
+    model, shapes = Model(symbol, {}), {"a": (2, 3), "data": (2, 4), "c": (2, 3)}
+    real = [nets.batch(shapes[name], k) for k, name in enumerate(model.input_names())]
+    assert model.input_names() == ["a", "data", "c"]
+    wanted = model.to_graph()(*real).asnumpy()
+    model.prepare(shapes)
+    assert [(node.tuple("begin"), node.tuple("end")) for node in model.graph.topological() if node.op == "slice"] == [
+        ((0,), (6,)), ((6,), (14,)), ((14,), (20,))]
+    flat = mx.nd.concat(*[part.reshape((-1,)) for part in real], dim=0)
+    np.testing.assert_array_equal(nets.run(model, flat)[0], wanted)
+    mrt = model.get_mrt()
+    mrt.set_data(flat)
+    mrt.calibrate()
+    integers = mrt.quantize()
+    codes = sim.load_real_data(flat, "data", mrt.get_inputs_ext())
+    simulated = nets.run(integers, codes)[0]
+    assert abs(simulated / mrt.get_output_scales()[0] - wanted).max() < 0.1
+    symbol, params = compile_graph(integers.graph)
+    found = cvm.load(symbol.encode(), params).run(codes.asnumpy().astype(np.int32))[0]
+    np.testing.assert_array_equal(found, simulated)
+    with pytest.raises(ModelError, match=r"found data \(2, -1\)"):
+        Model(mx.sym.broadcast_add(a, b), {}).prepare({"a": (2, 3), "data": (2, -1)})
 
 
 def test_several_inputs_are_refused():

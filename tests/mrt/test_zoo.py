@@ -25,14 +25,18 @@ SIZES = {"alexnet": 224, "inceptionv3": 299, "googlenet": 224, "squeezenet1.0": 
 FAST = ["resnet18_v1", "mobilenet0.25", "mobilenetv2_0.25", "mobilenetv3_small", "squeezenet1.1", "cifar_resnet20_v2",
         "resnet18_v2", "shufflenet_v1"]
 SWEEP = [
-    "alexnet", "vgg11", "vgg16", "vgg19", "vgg11_bn", "vgg16_bn", "vgg19_bn",
-    *(f"resnet{depth}_v{version}" for version in (1, 2) for depth in (18, 34, 50, 101, 152)),
-    *(f"resnet50_v1{letter}" for letter in "bcd"), "resnet18_v1b", "resnet101_v1d",
-    "resnext50_32x4d", "resnext101_32x4d", "se_resnext50_32x4d", "se_resnext101_32x4d",
-    "densenet121", "densenet161", "densenet169", "densenet201", "squeezenet1.0", "squeezenet1.1",
+    "alexnet", *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *(f"resnet{depth}_v{version}" for version in ("1", "2", "1b") for depth in (18, 34, 50, 101, 152)),
+    *(f"resnet{depth}_v1{letter}" for letter in "cds" for depth in (50, 101, 152)),
+    "resnet18_v1b_0.89", *(f"resnet50_v1d_{share}" for share in (0.11, 0.37, 0.48, 0.86)), "resnet101_v1d_0.73",
+    *(f"{se}resnext{size}" for se in ("", "se_") for size in ("50_32x4d", "101_32x4d", "101_64x4d")),
+    *(f"se_resnet{depth}_v{version}" for version in (1, 2) for depth in (18, 34, 50, 101, 152)), "senet_154",
+    *(f"densenet{depth}" for depth in (121, 161, 169, 201)), "squeezenet1.0", "squeezenet1.1",
     *(f"mobilenet{width}" for width in (0.25, 0.5, 0.75, 1.0)), *(f"mobilenetv2_{width}" for width in (0.25, 0.5, 0.75, 1.0)),
-    "mobilenetv3_small", "mobilenetv3_large", "inceptionv3", "googlenet", "xception", "shufflenet_v1", "darknet53",
-    *(f"cifar_resnet{depth}_v{version}" for version in (1, 2) for depth in (20, 56, 110)), "cifar_wideresnet16_10",
+    "mobilenetv3_small", "mobilenetv3_large", "inceptionv3", "googlenet", "xception", "shufflenet_v1", "shufflenet_v2",
+    "darknet53", *(f"cifar_resnet{depth}_v{version}" for version in (1, 2) for depth in (20, 56, 110)),
+    "resnest14", "dla34", "hrnet_w18_small_v1_c", "nasnet_4_1056", "cifar_residualattentionnet56",
+    "cifar_wideresnet16_10", "cifar_wideresnet28_10", "cifar_wideresnet40_8", "cifar_resnext29_16x64d",
 ]
 
 

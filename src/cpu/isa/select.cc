@@ -1,0 +1,46 @@
+// Which instruction set runs.
+#include <cstdlib>
+#include <string>
+
+#include "cpu/isa/isa.h"
+#include "error.h"
+
+namespace cvm {
+namespace {
+
+// From the best to the plainest. The build says which files its compiler has taken.
+constexpr const Isa* kIsas[] = {
+#ifdef CVM_HAS_AVX512VNNI
+    &kAvx512Vnni,
+#endif
+#ifdef CVM_HAS_AVX512
+    &kAvx512,
+#endif
+#ifdef CVM_HAS_AVXVNNI
+    &kAvxVnni,
+#endif
+#ifdef CVM_HAS_AVX2
+    &kAvx2,
+#endif
+    &kScalar,
+};
+
+const Isa& choose() {
+  const char* const name = std::getenv("CVM_ISA");
+  std::string names;
+  for (const Isa* isa : kIsas) {
+    if (!isa->available()) continue;
+    if (!name || !*name || name == std::string(isa->name)) return *isa;
+    names += (names.empty() ? "" : ", ") + std::string(isa->name);
+  }
+  runtime_error("CVM_ISA is ", quoted(name), "; this machine and build have ", names);
+}
+
+}  // namespace
+
+const Isa& isa() {
+  static const Isa& chosen = choose();
+  return chosen;
+}
+
+}  // namespace cvm

@@ -1,0 +1,32 @@
+// The steps of a plan on the CPU.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "cpu/isa/isa.h"
+#include "plan/plan.h"
+#include "plan/thread_pool.h"
+
+namespace cvm {
+
+// A step, ready to run once its weights are packed; from then on immutable, so
+// that contexts can share it.
+class CpuStep {
+ public:
+  virtual ~CpuStep() = default;
+  // Bytes of packed weights, and packing them to where they stay. All steps
+  // share one block, which large pages can hold.
+  virtual int64_t packed_bytes() const { return 0; }
+  virtual void pack(char* /*to*/) {}
+  // Working memory of each thread, in bytes.
+  virtual int64_t scratch_bytes() const { return 0; }
+  // `scratch` has that for each thread, one behind the other.
+  virtual void run(char* arena, char* scratch, ThreadPool& pool) const = 0;
+};
+
+// `plain_offset`: where the int32 tensor of the step's entry lies, if it has one.
+// The step must outlive the result.
+std::unique_ptr<CpuStep> make_cpu_step(const Step& step, int64_t plain_offset, const Isa& isa);
+
+}  // namespace cvm
