@@ -333,8 +333,18 @@ class Quantizer:
         requested = self.options.precisions.get(source.name, {}).get(source.name)
         if requested is None:
             tensor = self.tensors[source]
-            return tensor if tensor.is_uniform else self._rescaled(source, code_range(DEFAULT_OUTPUT_BITS))
+            return tensor if tensor.is_uniform else self._roomy(source, tensor)
         return self._rescaled(source, code_range(requested))
+
+    def _roomy(self, source, tensor):
+        """An output with one scale and a bit to spare, lest the largest outputs of unseen data end at the same integer. The
+        integers that come in have that room where it costs their multipliers nothing."""
+        threshold, limit = self.thresholds[source.name], code_range(DEFAULT_OUTPUT_BITS)
+        if not threshold * np.min(tensor.scale) >= 2:  # nothing but zeros, or hardly more
+            return self._rescaled(source, limit)
+        wide = arithmetic.bits(min(2 * threshold * np.max(tensor.scale), 2.0 ** 40))
+        exact = wide <= arithmetic.MAX_BITS - arithmetic.MULTIPLIER_BITS
+        return self._rescale(source, tensor, 2 * limit, 2 * threshold, expected=(1 + exact) * threshold)
 
     # --- rescaling
 
@@ -371,15 +381,16 @@ class Quantizer:
         worthwhile = noise[best] < WORTHWHILE * noise[0]
         return self._rescale(source, tensor, limit, bounds[best] if worthwhile else threshold * clip)
 
-    def _rescale(self, node, tensor, limit, threshold=None):
+    def _rescale(self, node, tensor, limit, threshold=None, expected=None):
         """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel
-        for a vector of thresholds."""
+        for a vector of thresholds. `expected`: what its values are expected to stay below, the threshold by default."""
         threshold = self.thresholds[node.name] if threshold is None else threshold
         precision = arithmetic.bits(limit)
         # a tensor that was zero throughout calibration has no scale of its own: it keeps the coarsest one, clipped
         target = limit / threshold if np.min(threshold) > 0 else np.min(tensor.scale)
         factor = target / tensor.scale
-        plan = arithmetic.plan_rescale(factor, tensor.precision, self._bound(node, tensor, threshold), precision)
+        bound = self._bound(node, tensor, threshold if expected is None else expected)
+        plan = arithmetic.plan_rescale(factor, tensor.precision, bound, precision)
         entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
         exact = np.ndim(factor) == 0 and plan.multiplier
