@@ -60,7 +60,7 @@ class Options(NamedTuple):
     bias_correction: bool = True
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
-    two_part_budget: float = 0.05  # share of the cost of all layers that inputs or weights in two parts may add
+    two_part_budget: float = 0.02  # share of the cost of all layers that inputs or weights in two parts may add
     shift_bits: int = 5  # for mrt.original alone
 
 

@@ -285,7 +285,7 @@ class MRT:
         equalize:        channels of a layer's input get scales of their own where that lowers the rounding noise
         clip_inputs:     a layer's input is clipped where that lowers its mean square error
         bias_correction: biases make up for the mean error of the rounded weights
-        two_part_budget: share of the network's products that may be spent on taking inputs or weights in two parts, in the
+        two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
                          layers where calibration found it to pay most; 0 for none
         """
         unknown = sorted(set(techniques) - set(TECHNIQUES))
