@@ -207,6 +207,7 @@ int main(int argc, char** argv) {
     std::fflush(stdout);
   }
   std::printf("%-20s", "roof");
-  for (size_t k = 0; k < columns.size(); ++k) std::printf("%11.1f %6s", columns[k].roof ? columns[k].roof_macs / roofs[k] / 1e9 : 0, "");
+  for (size_t k = 0; k < columns.size(); ++k)
+    std::printf("%11.1f %6s", columns[k].roof ? columns[k].roof_macs / roofs[k] / 1e9 : 0, "");
   std::printf("\n");
 }

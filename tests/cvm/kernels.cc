@@ -40,6 +40,8 @@ std::vector<T> random_vector(int64_t n, int64_t low, int64_t high) {
   return v;
 }
 
+int64_t padded(int64_t channels) { return (channels + kChannelPadding - 1) / kChannelPadding * kChannelPadding; }
+
 // Often the largest, where products saturate.
 std::vector<int8_t> random_weights(int64_t n) {
   const int64_t bound = one_of<int64_t>({3, 40, 127});
@@ -70,8 +72,10 @@ int32_t read(const char* p, Storage s) {
 void write(char* p, Storage s, int32_t v) {
   const uint8_t byte = static_cast<uint8_t>(std::min(v, 255));
   const int16_t half = static_cast<int16_t>(v);
-  std::memcpy(p, s == Storage::kByte ? static_cast<const void*>(&byte) : s == Storage::kShort ? static_cast<const void*>(&half) : &v,
-              static_cast<size_t>(bytes_of(s)));
+  const void* from = &v;
+  if (s == Storage::kByte) from = &byte;
+  if (s == Storage::kShort) from = &half;
+  std::memcpy(p, from, static_cast<size_t>(bytes_of(s)));
 }
 
 int32_t wrap(int64_t x) { return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(x))); }
@@ -104,7 +108,8 @@ struct Program {
 
   void place() {
     for (int t = 0; t < kTensors; ++t)
-      for (int i = 0; i < pixels; ++i) places[t][i] = tensors[static_cast<size_t>(t)].data.data() + i * depth * bytes_of(storage[t]);
+      for (int i = 0; i < pixels; ++i)
+        places[t][i] = tensors[static_cast<size_t>(t)].data.data() + i * depth * bytes_of(storage[t]);
   }
 
   MapOp& add(OpCode code) {
@@ -117,7 +122,7 @@ struct Program {
     if (code >= OpCode::kAdd && code <= OpCode::kMin) {
       op.value = static_cast<int32_t>(pick(-1000, 1000));
       if (pick(0, 1)) {
-        constants.push_back(random_vector<int32_t>((depth + kChannelPadding - 1) / kChannelPadding * kChannelPadding, -100000, 100000));
+        constants.push_back(random_vector<int32_t>(padded(depth), -100000, 100000));
         op.channels = constants.back().data();
       }
     } else if (code == OpCode::kFloorShift || code == OpCode::kLeftShift) {
@@ -237,11 +242,12 @@ void check_depthwise(const Isa& isa) {
   piece.tap_step = channels * one_of({1, 1, 2, 3});
   piece.pixel_step = channels * pick(1, 3);
   const auto weights = random_weights(channels * piece.kernel_h * piece.kernel_w);
-  const auto bias = random_vector<int32_t>((channels + kChannelPadding - 1) / kChannelPadding * kChannelPadding, -1000000, 1000000);
+  const auto bias = random_vector<int32_t>(padded(channels), -1000000, 1000000);
   std::vector<std::vector<uint8_t>> codes;
   std::vector<const uint8_t*> rows;
   for (int a = 0; a < piece.kernel_h; ++a)
-    codes.push_back(random_codes((piece.pixels - 1) * piece.pixel_step + (piece.kernel_w - 1) * piece.tap_step + piece.channel + piece.channels));
+    codes.push_back(random_codes((piece.pixels - 1) * piece.pixel_step + (piece.kernel_w - 1) * piece.tap_step +
+                                 piece.channel + piece.channels));
   for (const auto& row : codes) rows.push_back(row.data());
   AlignedBlock packed(isa.depthwise_bytes(channels, piece.kernel_h, piece.kernel_w));
   isa.pack_depthwise(weights.data(), channels, piece.kernel_h, piece.kernel_w, packed.data());

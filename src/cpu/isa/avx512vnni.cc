@@ -16,23 +16,23 @@ struct Avx512Vnni : Vectors512 {
   CVM_INLINE static ColumnWeights load_column_weights(const char* p) { return _mm512_loadu_si512(p); }
   CVM_INLINE static Reg column_dot(Reg sum, Columns x, ColumnWeights w) { return dot(sum, x, w); }
 
-  // Each row is a quarter of a register; its dwords, then their bytes, change places.
-  CVM_INLINE static Columns transpose(__m512i rows) {
+  // The dwords of the rows, then the bytes of each four dwords, change places.
+  CVM_INLINE static Columns transpose(__m256i rows01, __m256i rows23) {
+    const __m512i dwords = _mm512_setr_epi32(0, 4, 16, 20, 1, 5, 17, 21, 2, 6, 18, 22, 3, 7, 19, 23);
     const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dword_columns(), rows), bytes);
+    const __m512i mixed =
+        _mm512_permutex2var_epi32(_mm512_castsi256_si512(rows01), dwords, _mm512_castsi256_si512(rows23));
+    return _mm512_shuffle_epi8(mixed, bytes);
   }
+  CVM_INLINE static __m256i two(Bytes a, Bytes b) { return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1); }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows n) {
-    __m512i rows = _mm512_broadcast_i32x4(load_bytes(r0));
-    if (n.count > 1) rows = _mm512_mask_broadcast_i32x4(rows, 0x00f0, load_bytes(r1));
-    if (n.count > 2) rows = _mm512_mask_broadcast_i32x4(rows, 0x0f00, load_bytes(r2));
-    if (n.count > 3) rows = _mm512_mask_broadcast_i32x4(rows, 0xf000, load_bytes(r3));
-    return transpose(rows);
+    const __m256i rows01 = two(load_bytes(r0), load_bytes(r1));
+    if (n.count <= 2) return transpose(rows01, rows01);
+    const Bytes row2 = load_bytes(r2);
+    return transpose(rows01, n.count == 3 ? _mm256_castsi128_si256(row2) : two(row2, load_bytes(r3)));
   }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask m) {
-    __m512i rows = _mm512_castsi128_si512(load_bytes(r0, m));
-    rows = _mm512_inserti32x4(rows, load_bytes(r1, m), 1);
-    rows = _mm512_inserti32x4(rows, load_bytes(r2, m), 2);
-    return transpose(_mm512_inserti32x4(rows, load_bytes(r3, m), 3));
+    return transpose(two(load_bytes(r0, m), load_bytes(r1, m)), two(load_bytes(r2, m), load_bytes(r3, m)));
   }
 };
 

@@ -25,7 +25,9 @@ struct Vectors256 {
     return {n, _mm256_cmpgt_epi32(set(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
   }
   CVM_INLINE static Reg load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-  CVM_INLINE static Reg load(const int16_t* p) { return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  CVM_INLINE static Reg load(const int16_t* p) {
+    return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   CVM_INLINE static Reg load(const uint8_t* p) { return widen_bytes(load_bytes(p)); }
   CVM_INLINE static Reg load(const int32_t* p, const Mask& m) { return _mm256_maskload_epi32(p, m.lanes); }
   CVM_INLINE static Reg load(const int16_t* p, const Mask& m) {

@@ -17,13 +17,17 @@ struct Vectors512 {
 
   CVM_INLINE static Mask first(int n) { return static_cast<Mask>((1u << n) - 1); }
   CVM_INLINE static Reg load(const int32_t* p) { return _mm512_loadu_si512(p); }
-  CVM_INLINE static Reg load(const int16_t* p) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  CVM_INLINE static Reg load(const int16_t* p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   CVM_INLINE static Reg load(const uint8_t* p) { return widen_bytes(load_bytes(p)); }
   CVM_INLINE static Reg load(const int32_t* p, Mask m) { return _mm512_maskz_loadu_epi32(m, p); }
   CVM_INLINE static Reg load(const int16_t* p, Mask m) { return _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(m, p)); }
   CVM_INLINE static Reg load(const uint8_t* p, Mask m) { return widen_bytes(load_bytes(p, m)); }
   CVM_INLINE static void store(int32_t* p, Reg v) { _mm512_storeu_si512(p, v); }
-  CVM_INLINE static void store(int16_t* p, Reg v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v)); }
+  CVM_INLINE static void store(int16_t* p, Reg v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+  }
   CVM_INLINE static void store(uint8_t* p, Reg v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(v)); }
   CVM_INLINE static void store(int32_t* p, Reg v, Mask m) { _mm512_mask_storeu_epi32(p, m, v); }
   CVM_INLINE static void store(int16_t* p, Reg v, Mask m) { _mm256_mask_storeu_epi16(p, m, _mm512_cvtepi32_epi16(v)); }
@@ -31,12 +35,10 @@ struct Vectors512 {
 
   CVM_INLINE static void store_two(uint8_t* p, const Reg (&v)[2], uint8_t* q, const Reg (&u)[2]) {
     const __m512i mixed = _mm512_packus_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(u[0], u[1]));
-    const __m512i bytes = _mm512_permutexvar_epi32(dword_columns(), mixed);
+    const __m512i bytes = _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), mixed);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(bytes));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm512_extracti64x4_epi64(bytes, 1));
-  }
-  CVM_INLINE static __m512i dword_columns() {
-    return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   }
 
   CVM_INLINE static Reg set(int32_t x) { return _mm512_set1_epi32(x); }
