@@ -61,8 +61,7 @@ class ProgramStep : public CpuStep {
   ProgramStep(const Step& step, const Isa& isa) : step_(step), isa_(isa) {}
 
   int64_t scratch_bytes() const override {
-    return align_up(static_cast<int64_t>(sizeof(Places)) * count()) + align_up(step_.slots * kSlotElements * 4) +
-           more_scratch();
+    return align_up(static_cast<int64_t>(sizeof(Places)) * count()) + align_up(step_.slots * kSlotElements * 4);
   }
 
   void run(char* arena, char* scratch, ThreadPool& pool) const override {
@@ -73,7 +72,6 @@ class ProgramStep : public CpuStep {
  protected:
   using Places = char* [kMaxPixels];
 
-  virtual int64_t more_scratch() const { return 0; }
   virtual void run_pieces(char* arena, char* scratch, ThreadPool& pool) const = 0;
 
   int64_t count() const { return static_cast<int64_t>(step_.tensors.size()); }
@@ -82,7 +80,6 @@ class ProgramStep : public CpuStep {
   struct Own {
     Places* places;
     int32_t* slots;
-    char* more;
   };
   Own own(char* scratch, int thread) const {
     scratch += thread * scratch_bytes();
@@ -90,7 +87,6 @@ class ProgramStep : public CpuStep {
     o.places = reinterpret_cast<Places*>(scratch);
     scratch += align_up(static_cast<int64_t>(sizeof(Places)) * count());
     o.slots = reinterpret_cast<int32_t*>(scratch);
-    o.more = scratch + align_up(step_.slots * kSlotElements * 4);
     return o;
   }
 
@@ -190,10 +186,10 @@ class WindowStep : public ProgramStep {
 };
 
 // The bias of a channel, with the zeros of its byte inputs taken off.
-int32_t bias_of(const ConvSpec& conv, int64_t channel, int64_t depth, int32_t zero) {
+int32_t bias_of(const ConvSpec& conv, int64_t channel, int64_t depth) {
   int32_t total = 0;
   for (int64_t k = 0; k < depth; ++k) total += conv.weights[channel * depth + k];
-  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, zero));
+  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, kByteZero));
 }
 
 class DepthwiseStep : public ProgramStep {
@@ -209,7 +205,7 @@ class DepthwiseStep : public ProgramStep {
     const int64_t channels = step.dims.c;
     bias_.resize(static_cast<size_t>(divide_up(channels, kChannelPadding) * kChannelPadding), 0);
     for (int64_t c = 0; c < channels; ++c)
-      bias_[static_cast<size_t>(c)] = bias_of(step.conv, c, kernel_h_ * kernel_w_, kByteZero);
+      bias_[static_cast<size_t>(c)] = bias_of(step.conv, c, kernel_h_ * kernel_w_);
   }
 
   int64_t packed_bytes() const override { return isa_.depthwise_bytes(step_.dims.c, kernel_h_, kernel_w_); }
@@ -314,7 +310,7 @@ class ConvStep : public ProgramStep {
         const int64_t channel = group * group_out_ + first + k;
         pack_row(c.weights + channel * group_in_ * kernel, rows.data() + k * depth_);
         bias_[static_cast<size_t>(p * isa_.panel + k)] =
-            bias_of(c, channel, group_in_ * kernel, isa_.widens ? 0 : kByteZero);
+            bias_of(c, channel, group_in_ * kernel);
       }
       isa_.pack(rows.data(), channels, depth_, to + p * panel_bytes_);
     }
@@ -338,8 +334,6 @@ class ConvStep : public ProgramStep {
       }
   }
 
-  int64_t more_scratch() const override { return isa_.widens ? align_up(isa_.conv_pixels * depth_ * 2) : 0; }
-
   void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
     // All pixels meet one chunk of the weights before the next is read; with
     // few pixels the chunks are the work of the threads.
@@ -358,7 +352,7 @@ class ConvStep : public ProgramStep {
     ConvPiece p;
     start(&p, o);
     char* windows[kMaxPixels];
-    const void* in[kMaxPixels];
+    const uint8_t* in[kMaxPixels];
     find_places(arena, pixels, o.places);
     find_windows(arena, pixels, windows);
     p.pixels = static_cast<int>(pixels.size());
@@ -369,7 +363,8 @@ class ConvStep : public ProgramStep {
     int64_t loaded = -1;  // group whose patches `in` points to
     for (int64_t k = panels.begin; k < panels.end; ++k) {
       const int64_t group = k / panels_, first = k % panels_ * isa_.panel;
-      if (group != loaded) find_patches(windows, group, &p, in, reinterpret_cast<int16_t*>(o.more));
+      if (group != loaded)
+        for (int i = 0; i < p.pixels; ++i) in[i] = reinterpret_cast<const uint8_t*>(windows[i]) + group * group_in_;
       loaded = group;
       p.channel = group * group_out_ + first;
       p.channels = std::min<int64_t>(isa_.panel, group_out_ - first);
@@ -377,22 +372,6 @@ class ConvStep : public ProgramStep {
       p.bias = bias_.data() + k * isa_.panel;
       isa_.conv(p);
     }
-  }
-
-  void find_patches(char* const* windows, int64_t group, ConvPiece* p, const void** in, int16_t* wide) const {
-    static constexpr int64_t kStart = 0;
-    for (int i = 0; i < p->pixels; ++i) {
-      const auto* patch = reinterpret_cast<const uint8_t*>(windows[i]) + group * group_in_;
-      in[i] = patch;
-      if (!isa_.widens) continue;
-      int16_t* to = wide + i * depth_;
-      in[i] = to;
-      for (int64_t tap : runs_.taps) {
-        isa_.widen(patch + tap, run_, to);
-        to += run_;
-      }
-    }
-    if (isa_.widens) p->taps = &kStart, p->num_taps = 1, p->run = depth_;
   }
 
   int64_t group_in_, group_out_;

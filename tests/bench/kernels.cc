@@ -93,7 +93,7 @@ struct Layer {
   void run_conv(const Piece& base, char** places) const {
     ConvPiece piece;
     static_cast<Piece&>(piece) = base;
-    const void* in[kMaxPixels];
+    const uint8_t* in[kMaxPixels];
     piece.in = in, piece.taps = taps.data(), piece.num_taps = s.kernel, piece.run = s.kernel * s.in;
     for (int64_t p = 0; p < panels; ++p) {
       piece.channel = p * isa.panel, piece.channels = channels(p);

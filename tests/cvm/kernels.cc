@@ -217,7 +217,7 @@ void check_conv(const Isa& isa) {
   const int64_t slack = static_cast<int64_t>(codes.size()) - piece.run;
   const int64_t furthest = pick(0, slack);
   for (int64_t t = 0; t < piece.num_taps; ++t) taps.push_back(pick(0, furthest));
-  const void* in[kMaxPixels];
+  const uint8_t* in[kMaxPixels];
   for (int i = 0; i < piece.pixels; ++i) in[i] = codes.data() + pick(0, 1) * (slack - furthest);
   AlignedBlock panel(isa.panel_bytes(depth));
   isa.pack(weights.data(), piece.channels, depth, panel.data());
@@ -226,7 +226,7 @@ void check_conv(const Isa& isa) {
     int64_t sum = bias[static_cast<size_t>(c)];
     for (int64_t t = 0; t < piece.num_taps; ++t)
       for (int64_t k = 0; k < piece.run; ++k)
-        sum += static_cast<const uint8_t*>(in[i])[taps[static_cast<size_t>(t)] + k] *
+        sum += in[i][taps[static_cast<size_t>(t)] + k] *
                weights[static_cast<size_t>(c * depth + t * piece.run + k)];
     return wrap(sum);
   });

@@ -26,13 +26,13 @@ struct Piece {
 constexpr int64_t kSlotElements = kMaxPixels * 64;
 
 // v[i][c] = bias[c] + sum over taps t and k < run of in[i][taps[t] + k] * weight[c][t * run + k],
-// in = unsigned bytes (or int16 where the instruction set widens).
+// in = unsigned bytes.
 // Up to 3 bytes behind the last real byte of a run are read and multiplied by 0.
 struct ConvPiece : Piece {
-  const void* const* in;   // per pixel
-  const int64_t* taps;     // in elements of `in`
+  const uint8_t* const* in;  // per pixel
+  const int64_t* taps;       // bytes
   int64_t num_taps;
-  int64_t run;             // elements; a multiple of 4
+  int64_t run;               // bytes; a multiple of 4
   const void* weights;     // packed panel, from pack()
   const int32_t* bias;     // of the panel's channels, padded to the panel
 };
@@ -58,7 +58,6 @@ struct WindowPiece : Piece {
 struct Isa {
   const char* name;
   bool (*available)();
-  bool widens;           // conv takes int16 values (code - 128 already subtracted) in place of bytes
   int conv_pixels;       // most pixels of a ConvPiece
   int panel;             // channels of a ConvPiece
   int map_pixels, map_channels;              // most of a map or window piece
@@ -76,9 +75,6 @@ struct Isa {
   void (*depthwise)(const DepthwisePiece&);
   void (*window)(const WindowPiece&);
   void (*map)(const Piece&);  // the program starts with kLoad
-
-  // to[k] = from[k] - 128, for instruction sets that widen.
-  void (*widen)(const uint8_t* from, int64_t count, int16_t* to);
 };
 
 // The best one that this machine has, or the one that CVM_ISA names (runtime

@@ -269,7 +269,7 @@ template <class V, int P, int N>
 CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   constexpr int kBytes = kPanel<V> * kGroup;
   const uint8_t* in[P];
-  CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = static_cast<const uint8_t*>(piece.in[p]);
+  CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = piece.in[p];
   t.each([&](typename V::Reg& v, int, int n) { v = V::load(piece.bias + n * V::kLanes); });
 
   const int8_t* weights = static_cast<const int8_t*>(piece.weights);
