@@ -215,22 +215,19 @@ class DepthwiseStep : public ProgramStep {
   }
 
  private:
+  // Where the rows of a window start.
+  int64_t more_scratch() const override { return align_up(kernel_h_ * static_cast<int64_t>(sizeof(uint8_t*))); }
+
   void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
     const Dims& d = step_.dims;
     const int64_t tiles = divide_up(d.w, isa_.depthwise_pixels), rows = d.n * d.h;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (d.w * d.c * kernel_h_ * kernel_w_));
     pool.parallel_for(rows, grain, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
-      std::vector<const uint8_t*>& starts = starts_of_thread();
-      starts.resize(static_cast<size_t>(kernel_h_));
+      auto** const starts = reinterpret_cast<const uint8_t**>(o.more);
       for (int64_t row = begin; row < end; ++row)
-        for (int64_t t = 0; t < tiles; ++t) run_tile(arena, row, part(d.w, tiles, t), o, starts.data());
+        for (int64_t t = 0; t < tiles; ++t) run_tile(arena, row, part(d.w, tiles, t), o, starts);
     });
-  }
-
-  static std::vector<const uint8_t*>& starts_of_thread() {
-    thread_local std::vector<const uint8_t*> starts;
-    return starts;
   }
 
   void run_tile(char* arena, int64_t row, Span span, const Own& o, const uint8_t** starts) const {
