@@ -293,7 +293,7 @@ def test_a_layer_may_take_its_weights_in_two_parts(layer):
     codes = sim.load_real_data(x, "data", {"data": {"scale": scale, "target_bit": 8}})
     exact = nets.run(model, codes / scale)[0]
     for parts in ({}, {graph.find("y"): "weight"}):
-        result = Quantizer(graph, graph.infer_shapes(), mrt.th_dict, mrt.channels, mrt.options(), parts=parts).run()
+        result = Quantizer(graph, graph.infer_shapes(), mrt.th_dict, mrt.channels, mrt.quantizer()[1], parts=parts).run()
         output = Model.of(result.graph).to_graph()(codes.astype("float64")).asnumpy()
         found[bool(parts)] = snr(exact, output / result.outputs[0].scale)
     assert found[True] > found[False] + 10
@@ -314,9 +314,9 @@ def test_layers_in_two_parts_stay_within_the_budget_and_come_where_the_noise_is(
         loud[name] = [type(one)(*(v * (1e4 if name == "b" else 1e-4) for v in one)) for one in known]
     facts = graph, graph.infer_shapes(), mrt.th_dict, mrt.channels
     for budget, expected in ((0, set()), (0.3, set()), (0.34, {"b"}), (1, {"b"})):
-        options = mrt.options()._replace(two_part_budget=budget)
+        options = mrt.quantizer()[1]._replace(two_part_budget=budget)
         assert {node.name for node in two_parts(*facts, options, loud)} == expected
-    assert two_parts(*facts, mrt.options(), {}) == {}
+    assert two_parts(*facts, mrt.quantizer()[1], {}) == {}
 
 
 def test_two_parts_of_a_bad_layer_or_width_are_refused():
