@@ -61,7 +61,8 @@ class ProgramStep : public CpuStep {
   ProgramStep(const Step& step, const Isa& isa) : step_(step), isa_(isa) {}
 
   int64_t scratch_bytes() const override {
-    return align_up(static_cast<int64_t>(sizeof(Places)) * count()) + align_up(step_.slots * kSlotElements * 4);
+    return align_up(static_cast<int64_t>(sizeof(Places)) * count()) + align_up(step_.slots * kSlotElements * 4) +
+           more_scratch();
   }
 
   void run(char* arena, char* scratch, ThreadPool& pool) const override {
@@ -72,6 +73,7 @@ class ProgramStep : public CpuStep {
  protected:
   using Places = char* [kMaxPixels];
 
+  virtual int64_t more_scratch() const { return 0; }
   virtual void run_pieces(char* arena, char* scratch, ThreadPool& pool) const = 0;
 
   int64_t count() const { return static_cast<int64_t>(step_.tensors.size()); }
@@ -80,6 +82,7 @@ class ProgramStep : public CpuStep {
   struct Own {
     Places* places;
     int32_t* slots;
+    char* more;
   };
   Own own(char* scratch, int thread) const {
     scratch += thread * scratch_bytes();
@@ -87,6 +90,7 @@ class ProgramStep : public CpuStep {
     o.places = reinterpret_cast<Places*>(scratch);
     scratch += align_up(static_cast<int64_t>(sizeof(Places)) * count());
     o.slots = reinterpret_cast<int32_t*>(scratch);
+    o.more = scratch + align_up(step_.slots * kSlotElements * 4);
     return o;
   }
 
