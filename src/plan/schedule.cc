@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "ops/arith.h"
 #include "plan/liveness.h"
 #include "plan/plan.h"
 #include "plan/rewrite.h"
@@ -431,6 +432,18 @@ class Scheduler {
       step->tensors.push_back(to);
     }
     write_program(r, stores, step);
+    if (step->kind == Step::Kind::kConv) start_from_bias(step);
+  }
+
+  // What a convolution's sums get added first, they start from.
+  void start_from_bias(Step* step) {
+    if (step->program.empty() || step->program[0].code != OpCode::kAdd) return;
+    const MapOp first = step->program[0];
+    std::vector<int32_t> bias(static_cast<size_t>(step->dims.c));
+    for (size_t c = 0; c < bias.size(); ++c)
+      bias[c] = wrap_add(step->conv.bias ? step->conv.bias[c] : 0, first.channels ? first.channels[c] : first.value);
+    step->conv.bias = ir_.keep(std::move(bias));
+    step->program.erase(step->program.begin());
   }
 
   // What a border lies around; the step fills it.
