@@ -46,6 +46,4 @@ struct MapOp {
   Storage storage = Storage::kInt;    // of the tensor
 };
 
-constexpr int kMaxSlots = 4;
-
 }  // namespace cvm

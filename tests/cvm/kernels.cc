@@ -25,6 +25,8 @@ extern const Isa kAvxVnniOfAvx512;  // avxvnni.cc, compiled for AVX-512
 
 namespace {
 
+constexpr int kSlots = 4;  // that programs use
+
 std::mt19937_64 generator;
 
 int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(generator); }
@@ -93,14 +95,14 @@ struct Program {
   int pixels;
 
   Program(const Piece& piece, bool loads)
-      : slots(kMaxSlots * kSlotElements), depth(piece.channel + piece.channels + pick(0, 1) * pick(0, 40)), pixels(piece.pixels) {
+      : slots(kSlots * kSlotElements), depth(piece.channel + piece.channels + pick(0, 1) * pick(0, 40)), pixels(piece.pixels) {
     for (int t = 0; t < kTensors; ++t) {
       storage[t] = one_of({Storage::kByte, Storage::kShort, Storage::kInt});
       tensors.emplace_back(pixels * depth * bytes_of(storage[t]));
     }
     place();
     if (loads) add(OpCode::kLoad);
-    for (int s = 0; s < kMaxSlots; ++s) add(OpCode::kSave).index = s;
+    for (int s = 0; s < kSlots; ++s) add(OpCode::kSave).index = s;
     for (int64_t n = pick(0, 12); n > 0; --n) add(static_cast<OpCode>(pick(0, static_cast<int64_t>(OpCode::kLookUp))));
     add(OpCode::kStore);
   }
@@ -115,7 +117,7 @@ struct Program {
   MapOp& add(OpCode code) {
     MapOp op{code};
     const bool slot = code >= OpCode::kSave && code <= OpCode::kMaxSlot;
-    op.index = static_cast<int>(pick(0, slot ? kMaxSlots - 1 : kTensors - 1));
+    op.index = static_cast<int>(pick(0, slot ? kSlots - 1 : kTensors - 1));
     if (!slot) op.storage = storage[op.index];
     if (code == OpCode::kStore && op.storage == Storage::kByte) constant(OpCode::kMax, 0);
     if (code == OpCode::kStore && op.storage == Storage::kShort) constant(OpCode::kMax, -32768), constant(OpCode::kMin, 32767);
@@ -142,7 +144,7 @@ struct Program {
   }
 
   void run(int32_t v, int i, int64_t c, std::vector<Memory>& to) const {
-    int32_t slot[kMaxSlots] = {};
+    int32_t slot[kSlots] = {};
     for (const MapOp& op : ops) {
       char* place = nullptr;
       int32_t u = op.channels ? op.channels[c] : op.value;
