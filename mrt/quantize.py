@@ -26,7 +26,7 @@ WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds o
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 SUMS = ("broadcast_add", "broadcast_sub")
-ELEMENT_COST = 64  # moving and rescaling an element takes a processor as long as so many products
+ELEMENT_COST = 256  # storing, reading and rescaling an element of 32 bits takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
