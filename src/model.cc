@@ -73,7 +73,6 @@ constexpr int kMaxThreads = 256;
 constexpr int64_t kMostGrowth = 2;
 constexpr int64_t kSmallArena = 1 << 20;
 
-
 int thread_count(int asked) {
   if (asked == 0) asked = static_cast<int>(std::thread::hardware_concurrency());
   return std::clamp(asked, 1, kMaxThreads);
@@ -282,17 +281,20 @@ void Model::execute(Context& context, double* seconds) const {
   if (seconds) std::fill_n(seconds, graph_.nodes.size(), 0.0);
   const int32_t* const* in = context.in.data();
   int32_t* const* out = context.out.data();
-  for (const auto& step : steps_) {
+  const auto run = [&](const Step& step, Span images) {
     const auto start = seconds ? Clock::now() : Clock::time_point();
-    if (step->fused)
-      step->fused->run(context.arena.data(), context.scratch.data(), context.pool);
+    if (step.fused)
+      step.fused->run(images, context.arena.data(), context.scratch.data(), context.pool);
     else
-      step->kernel->run({in, out, context.scratch.data()}, context.pool);
+      step.kernel->run({in, out, context.scratch.data()}, context.pool);
     if (seconds)
-      seconds[step->node] += std::chrono::duration<double>(Clock::now() - start).count();
-    in += step->in.size();
-    out += step->out.size();
-  }
+      seconds[step.node] += std::chrono::duration<double>(Clock::now() - start).count();
+    in += step.in.size();
+    out += step.out.size();
+  };
+  for (int64_t i = 0; i < plan_.images; ++i)
+    for (size_t s = 0; s < plan_.by_image; ++s) run(*steps_[s], {i, i + 1});
+  for (size_t s = plan_.by_image; s < steps_.size(); ++s) run(*steps_[s], {0, plan_.steps[s].dims.n});
 }
 
 namespace {

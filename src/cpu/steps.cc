@@ -18,11 +18,9 @@ constexpr int64_t kWorkPerItem = 1 << 14;       // elements times operations wor
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Item k of `count` pieces of nearly equal size.
-struct Span {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
-Span part(int64_t total, int64_t count, int64_t k) { return {total * k / count, total * (k + 1) / count}; }
+Span part(Span all, int64_t count, int64_t k) {
+  return {all.begin + all.size() * k / count, all.begin + all.size() * (k + 1) / count};
+}
 
 int64_t address(const View& v, int64_t n, int64_t h, int64_t w) {
   return v.offset + n * v.image_stride + h * v.row_stride + w * v.pixel_stride;
@@ -38,14 +36,14 @@ void fill_pixels(char* to, int64_t elements, Storage storage, int32_t code) {
 
 // Pixels around `f.inside`. A tensor whose pixels are not adjacent lies inside
 // of another, whose border it shares.
-void fill(const Fill& f, char* arena) {
+void fill(const Fill& f, Span images, char* arena) {
   const View& v = f.inside;
   const Border& b = f.border;
   const auto run = [&](int64_t n, int64_t h, int64_t w, int64_t count) {
     if (count > 0) fill_pixels(arena + address(v, n, h, w), count * v.dims.c, v.storage, b.value);
   };
   const int64_t row = b.left + v.dims.w + b.right;
-  for (int64_t n = 0; n < v.dims.n; ++n) {
+  for (int64_t n = images.begin; n < images.end; ++n) {
     for (int64_t h = -b.top; h < 0; ++h) run(n, h, -b.left, row);
     for (int64_t h = 0; h < v.dims.h; ++h) {
       run(n, h, -b.left, b.left);
@@ -65,16 +63,22 @@ class ProgramStep : public CpuStep {
            more_scratch();
   }
 
-  void run(char* arena, char* scratch, ThreadPool& pool) const override {
-    for (const Fill& f : step_.fills) fill(f, arena);
-    run_pieces(arena, scratch, pool);
+  void run(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+    for (const Fill& f : step_.fills) fill(f, images, arena);
+    run_pieces(images, arena, scratch, pool);
   }
 
  protected:
   using Places = char* [kMaxPixels];
 
   virtual int64_t more_scratch() const { return 0; }
-  virtual void run_pieces(char* arena, char* scratch, ThreadPool& pool) const = 0;
+  virtual void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const = 0;
+
+  // The output pixels of images.
+  Span pixels_of(Span images) const {
+    const int64_t each = step_.dims.h * step_.dims.w;
+    return {images.begin * each, images.end * each};
+  }
 
   int64_t count() const { return static_cast<int64_t>(step_.tensors.size()); }
 
@@ -122,10 +126,10 @@ class ProgramStep : public CpuStep {
     }
   }
 
-  // Calls f(span of pixels, own) for all output pixels, at most `most` at a time.
+  // Calls f(span of pixels, own) for all `pixels`, at most `most` at a time.
   template <class F>
-  void for_pixels(int64_t most, char* scratch, ThreadPool& pool, const F& f) const {
-    const int64_t pixels = step_.dims.pixels(), tiles = divide_up(pixels, most);
+  void for_pixels(Span pixels, int64_t most, char* scratch, ThreadPool& pool, const F& f) const {
+    const int64_t tiles = divide_up(pixels.size(), most);
     const auto ops = static_cast<int64_t>(step_.program.size()) + 1;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (most * step_.dims.c * ops));
     pool.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int thread) {
@@ -143,8 +147,8 @@ class MapStep : public ProgramStep {
   using ProgramStep::ProgramStep;
 
  private:
-  void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
-    for_pixels(isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
+  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+    for_pixels(pixels_of(images), isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
       Piece p;
       start(&p, o);
       find_places(arena, span, o.places);
@@ -166,8 +170,8 @@ class WindowStep : public ProgramStep {
   }
 
  private:
-  void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
-    for_pixels(isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
+  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+    for_pixels(pixels_of(images), isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
       WindowPiece p;
       start(&p, o);
       char* in[kMaxPixels];
@@ -222,15 +226,15 @@ class DepthwiseStep : public ProgramStep {
   // Where the rows of a window start.
   int64_t more_scratch() const override { return align_up(kernel_h_ * static_cast<int64_t>(sizeof(uint8_t*))); }
 
-  void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
+  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
     const Dims& d = step_.dims;
-    const int64_t tiles = divide_up(d.w, isa_.depthwise_pixels), rows = d.n * d.h;
+    const int64_t tiles = divide_up(d.w, isa_.depthwise_pixels), first = images.begin * d.h;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (d.w * d.c * kernel_h_ * kernel_w_));
-    pool.parallel_for(rows, grain, [&](int64_t begin, int64_t end, int thread) {
+    pool.parallel_for(images.size() * d.h, grain, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       auto** const starts = reinterpret_cast<const uint8_t**>(o.more);
-      for (int64_t row = begin; row < end; ++row)
-        for (int64_t t = 0; t < tiles; ++t) run_tile(arena, row, part(d.w, tiles, t), o, starts);
+      for (int64_t row = first + begin; row < first + end; ++row)
+        for (int64_t t = 0; t < tiles; ++t) run_tile(arena, row, part({0, d.w}, tiles, t), o, starts);
     });
   }
 
@@ -293,7 +297,6 @@ class ConvStep : public ProgramStep {
     depth_ = run_ * static_cast<int64_t>(runs_.taps.size());
     panels_ = divide_up(group_out_, isa.panel);
     panel_bytes_ = align_up(isa.panel_bytes(depth_));
-    tiles_ = divide_up(step.dims.pixels(), isa.conv_pixels);
   }
 
   int64_t packed_bytes() const override { return all_panels() * panel_bytes_; }
@@ -335,17 +338,19 @@ class ConvStep : public ProgramStep {
       }
   }
 
-  void run_pieces(char* arena, char* scratch, ThreadPool& pool) const override {
+  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+    const Span pixels = pixels_of(images);
+    const int64_t tiles = divide_up(pixels.size(), isa_.conv_pixels);
     // All pixels meet one chunk of the weights before the next is read; with
     // few pixels the chunks are the work of the threads.
     int64_t chunks = divide_up(all_panels() * panel_bytes_, kWeightsInCache);
-    if (pool.threads() > 1 && tiles_ < 4 * pool.threads())
-      chunks = std::max(chunks, divide_up(4 * pool.threads(), tiles_));
+    if (pool.threads() > 1 && tiles < 4 * pool.threads())
+      chunks = std::max(chunks, divide_up(4 * pool.threads(), tiles));
     chunks = std::min(chunks, all_panels());
-    pool.parallel_for(chunks * tiles_, 1, [&](int64_t begin, int64_t end, int thread) {
+    pool.parallel_for(chunks * tiles, 1, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       for (int64_t k = begin; k < end; ++k)
-        run_tile(arena, part(step_.dims.pixels(), tiles_, k % tiles_), part(all_panels(), chunks, k / tiles_), o);
+        run_tile(arena, part(pixels, tiles, k % tiles), part({0, all_panels()}, chunks, k / tiles), o);
     });
   }
 
@@ -378,7 +383,7 @@ class ConvStep : public ProgramStep {
   int64_t group_in_, group_out_;
   Runs runs_;
   int64_t run_, depth_;  // with padding
-  int64_t panels_, panel_bytes_, tiles_;
+  int64_t panels_, panel_bytes_;
   const char* weights_ = nullptr;
   std::vector<int32_t> bias_;
 };
@@ -388,14 +393,15 @@ class PackStep : public CpuStep {
  public:
   PackStep(const Step& step, int64_t offset) : step_(step), offset_(offset) {}
 
-  void run(char* arena, char*, ThreadPool& pool) const override {
-    for (const Fill& f : step_.fills) fill(f, arena);
+  void run(Span images, char* arena, char*, ThreadPool& pool) const override {
+    for (const Fill& f : step_.fills) fill(f, images, arena);
     auto* plain = reinterpret_cast<int32_t*>(arena + offset_);
     const View& v = step_.tensors[0];
     const Dims& d = step_.dims;
-    pool.parallel_for(d.n * d.h, std::max<int64_t>(1, kWorkPerItem / (d.w * d.c)),
+    const int64_t first = images.begin * d.h;
+    pool.parallel_for(images.size() * d.h, std::max<int64_t>(1, kWorkPerItem / (d.w * d.c)),
                       [&](int64_t begin, int64_t end, int) {
-      for (int64_t row = begin; row < end; ++row) {
+      for (int64_t row = first + begin; row < first + end; ++row) {
         const int64_t n = row / d.h, h = row % d.h;
         for (int64_t c = 0; c < d.c; ++c) {
           int32_t* from = plain + ((n * d.c + c) * d.h + h) * d.w;

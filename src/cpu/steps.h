@@ -10,6 +10,11 @@
 
 namespace cvm {
 
+struct Span {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
 // A step, ready to run once its weights are packed; from then on immutable, so
 // that contexts can share it.
 class CpuStep {
@@ -21,8 +26,8 @@ class CpuStep {
   virtual void pack(char* /*to*/) {}
   // Working memory of each thread, in bytes.
   virtual int64_t scratch_bytes() const { return 0; }
-  // `scratch` has that for each thread, one behind the other.
-  virtual void run(char* arena, char* scratch, ThreadPool& pool) const = 0;
+  // Runs for these images. `scratch` has scratch_bytes() for each thread, one behind the other.
+  virtual void run(Span images, char* arena, char* scratch, ThreadPool& pool) const = 0;
 };
 
 // `plain_offset`: where the int32 tensor of the step's entry lies, if it has one.

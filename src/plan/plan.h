@@ -13,7 +13,8 @@
 
 namespace cvm {
 
-// A tensor in the arena; strides and offset in bytes.
+// A tensor in the arena; strides and offset in bytes. Where only steps use it
+// that run image by image, all images have the same place: image_stride is 0.
 struct View {
   Storage storage = Storage::kInt;
   Dims dims;
@@ -57,6 +58,9 @@ struct Step {
 
 struct Plan {
   std::vector<Step> steps;
+  // So many of the first steps run for one image after the other, all others for all images at once.
+  size_t by_image = 0;
+  int64_t images = 1;
   std::vector<int64_t> offset;  // per entry: of the int32 tensor; kNoOffset where there is none
   int64_t bytes = 0;            // of the arena
   std::deque<std::vector<int32_t>> constants;  // that programs point to

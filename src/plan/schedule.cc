@@ -36,6 +36,8 @@ class Scheduler {
     join_concats();
     settle_borders();
     sequence();
+    find_stored();
+    choose_by_image();
     place();
     for (size_t g = 0; g < groups_.size(); ++g) emit(g);
     plan_.constants = ir_.take_constants();
@@ -235,7 +237,59 @@ class Scheduler {
     });
   }
 
-  void touch(int64_t step, Block* b) {
+  void find_stored() {
+    stored_.assign(static_cast<size_t>(ir_.size()), 0);
+    for (int v = 0; v < ir_.size(); ++v) item(stored_, v) = item(group_, v) != kNone && is_stored(v);
+  }
+
+  // ---- image by image
+
+  // Images of a step; 0 for kernels, which take all at once.
+  int64_t images(const Group& g) const {
+    if (g.kind == Step::Kind::kKernel) return 0;
+    const int v = g.kind == Step::Kind::kPack ? g.anchor : g.kind == Step::Kind::kUnpack ? g.unpacked : g.members.front();
+    return ir_[v].dims.n;
+  }
+
+  int64_t image_bytes(int v) const {
+    return ir_[v].dims.size() / ir_[v].dims.n * bytes_of(storage_for(ir_[v].range));
+  }
+
+  // The first layers of a network have large tensors and small weights, the
+  // last ones small tensors and large weights. The first ones run image by
+  // image, so that tensors stay in the cache, the rest with all images at once,
+  // so that weights do: cut where least has to be read again.
+  void choose_by_image() {
+    if (groups_.empty() || images(groups_[0]) <= 1) return;
+    plan_.images = images(groups_[0]);
+    std::vector<int64_t> tensors(groups_.size(), 0), weights(groups_.size(), 0);
+    for (int v = 0; v < ir_.size(); ++v) {
+      if (item(group_, v) == kNone) continue;
+      if (item(stored_, v)) item(tensors, item(group_, v)) += image_bytes(v);
+      for (int in : ir_[v].inputs)
+        if (item(stored_, in)) item(tensors, item(group_, v)) += image_bytes(in);
+      if (ir_[v].kind == Kind::kConv) {
+        const ConvSpec& c = ir_[v].conv;
+        item(weights, item(group_, v)) +=
+            ir_[v].dims.c * ir_[ir_[v].inputs[0]].dims.c / c.groups * c.kernel_h * c.kernel_w;
+      }
+    }
+    int64_t gain = 0, most = 0;
+    for (size_t g = 0; g < groups_.size() && images(groups_[g]) == plan_.images; ++g) {
+      gain += tensors[g] - weights[g];
+      if (gain > most) most = gain, plan_.by_image = g + 1;
+    }
+  }
+
+  // What holds all images stays while any of the first steps runs, as these run again and again.
+  void keep_for_images(Block* b) const {
+    const auto end = static_cast<int64_t>(plan_.by_image);
+    if (b->first >= end || b->last < 0) return;
+    touch(0, b);
+    touch(end - 1, b);
+  }
+
+  static void touch(int64_t step, Block* b) {
     b->first = std::min(b->first, step);
     b->last = std::max(b->last, step);
   }
@@ -244,16 +298,10 @@ class Scheduler {
     constexpr int64_t kNever = INT64_MAX;
     std::map<int, size_t> block_of_root;
     std::vector<Block> blocks;
-    stored_.assign(static_cast<size_t>(ir_.size()), 0);
     for (int v = 0; v < ir_.size(); ++v) {
-      if (item(group_, v) == kNone || !is_stored(v)) continue;
-      item(stored_, v) = 1;
-      const int r = root(v);
-      const auto [it, fresh] = block_of_root.emplace(r, blocks.size());
-      if (fresh) {
-        views_[r] = layout(r);
-        blocks.push_back({views_[r].dims.n * views_[r].image_stride + kSlack, kNever, 0});
-      }
+      if (!item(stored_, v)) continue;
+      const auto [it, fresh] = block_of_root.emplace(root(v), blocks.size());
+      if (fresh) blocks.push_back({0, kNever, 0});
       Block& block = blocks[it->second];
       touch(item(group_, v), &block);
       for (int user : item(users_, v)) touch(item(group_, user), &block);
@@ -261,8 +309,18 @@ class Scheduler {
     for (size_t g = 0; g < groups_.size(); ++g)
       if (groups_[g].kind == Step::Kind::kUnpack)
         touch(static_cast<int64_t>(g), &blocks[block_of_root.at(root(groups_[g].unpacked))]);
+    for (const auto& [r, k] : block_of_root) {
+      View& view = views_[r] = layout(r);
+      const bool one = blocks[k].last < static_cast<int64_t>(plan_.by_image);
+      blocks[k].bytes = (one ? 1 : view.dims.n) * view.image_stride + kSlack;
+      if (one) view.image_stride = 0;
+      else keep_for_images(&blocks[k]);
+    }
     const std::vector<int64_t> entries = plain_entries();
-    for (int64_t e : entries) blocks.push_back(plain_block(e));
+    for (int64_t e : entries) {
+      blocks.push_back(plain_block(e));
+      keep_for_images(&blocks.back());
+    }
     const std::vector<int64_t> offsets = place_blocks(blocks, &plan_.bytes);
     for (const auto& [r, k] : block_of_root) views_[r].offset += offsets[k];
     plan_.offset.assign(static_cast<size_t>(graph_.num_entries()), kNoOffset);
