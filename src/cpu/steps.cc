@@ -320,8 +320,23 @@ class ConvStep : public ProgramStep {
     }
   }
 
- private:
+ protected:
   int64_t all_panels() const { return panels_ * step_.conv.groups; }
+
+  // Runs a piece, whose pixels are set, for panel k of the weights.
+  void run_panel(int64_t k, ConvPiece* p) const {
+    p->taps = runs_.taps.data();
+    p->num_taps = static_cast<int64_t>(runs_.taps.size());
+    p->run = run_;
+    const int64_t first = k % panels_ * isa_.panel;
+    p->channel = k / panels_ * group_out_ + first;
+    p->channels = std::min<int64_t>(isa_.panel, group_out_ - first);
+    p->weights = weights_ + k * panel_bytes_;
+    p->bias = bias_.data() + k * isa_.panel;
+    isa_.conv(*p);
+  }
+
+ private:
 
   // [group_in][kernel_h][kernel_w] -> [tap][row in run][column in run][group_in]
   void pack_row(const int8_t* from, int8_t* to) const {
@@ -363,20 +378,13 @@ class ConvStep : public ProgramStep {
     find_windows(arena, pixels, windows);
     p.pixels = static_cast<int>(pixels.size());
     p.in = in;
-    p.taps = runs_.taps.data();
-    p.num_taps = static_cast<int64_t>(runs_.taps.size());
-    p.run = run_;
     int64_t loaded = -1;  // group whose patches `in` points to
     for (int64_t k = panels.begin; k < panels.end; ++k) {
-      const int64_t group = k / panels_, first = k % panels_ * isa_.panel;
+      const int64_t group = k / panels_;
       if (group != loaded)
         for (int i = 0; i < p.pixels; ++i) in[i] = reinterpret_cast<const uint8_t*>(windows[i]) + group * group_in_;
       loaded = group;
-      p.channel = group * group_out_ + first;
-      p.channels = std::min<int64_t>(isa_.panel, group_out_ - first);
-      p.weights = weights_ + k * panel_bytes_;
-      p.bias = bias_.data() + k * isa_.panel;
-      isa_.conv(p);
+      run_panel(k, &p);
     }
   }
 
@@ -386,6 +394,103 @@ class ConvStep : public ProgramStep {
   int64_t panels_, panel_bytes_;
   const char* weights_ = nullptr;
   std::vector<int32_t> bias_;
+};
+
+// A convolution and the maxima over windows of its results, of which only the
+// rows of a window are kept, for the channels of one panel.
+class PooledConvStep : public ConvStep {
+ public:
+  PooledConvStep(const Step& step, const Isa& isa)
+      : ConvStep(step, isa),
+        pool_(step.pool),
+        pixel_(isa.panel * static_cast<int64_t>(sizeof(int32_t))),
+        row_(((step.dims.w - 1) * pool_.stride_w + pool_.kernel_w) * pixel_) {
+    store_.code = OpCode::kStore;
+  }
+
+ private:
+  int64_t taps_bytes() const { return align_up(pool_.kernel_h * pool_.kernel_w * static_cast<int64_t>(sizeof(int64_t))); }
+  int64_t more_scratch() const override { return taps_bytes() + align_up(pool_.kernel_h * row_); }
+
+  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+    constexpr int64_t kLeastRows = 4;
+    const Span rows = {images.begin * step_.dims.h, images.end * step_.dims.h};
+    int64_t blocks = pool.threads() == 1 ? 1 : divide_up(2 * pool.threads(), all_panels());
+    blocks = std::clamp<int64_t>(rows.size() / kLeastRows, 1, blocks);
+    pool.parallel_for(blocks * all_panels(), 1, [&](int64_t begin, int64_t end, int thread) {
+      const Own o = own(scratch, thread);
+      for (int64_t k = begin; k < end; ++k) run_rows(arena, part(rows, blocks, k % blocks), k / blocks, o);
+    });
+  }
+
+  void run_rows(char* arena, Span rows, int64_t panel, const Own& o) const {
+    char* const kept = o.more + taps_bytes();
+    std::fill_n(reinterpret_cast<int32_t*>(kept), pool_.kernel_h * row_ / 4, INT32_MIN);  // for the pixels outside
+    int64_t image = -1, next = 0;  // row to be computed
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const int64_t n = row / step_.dims.h, first = row % step_.dims.h * pool_.stride_h - pool_.top;
+      const Span window = {std::max<int64_t>(first, 0), std::min(first + pool_.kernel_h, pool_.of.h)};
+      if (n != image) image = n, next = 0;
+      for (next = std::max(next, window.begin); next < window.end; ++next)
+        convolve(arena, n, next, panel, kept + next % pool_.kernel_h * row_);
+      take_maxima(arena, row, window, panel, kept, o);
+    }
+  }
+
+  void convolve(char* arena, int64_t n, int64_t h, int64_t panel, char* to) const {
+    const int64_t width = std::min(pool_.of.w, row_ / pixel_ - pool_.left), tiles = divide_up(width, isa_.conv_pixels);
+    const int64_t step = step_.conv.stride_w * step_.in.pixel_stride;
+    const char* const from = arena + address(step_.in, n, h * step_.conv.stride_h, 0);
+    to += pool_.left * pixel_ - panel * pixel_;  // where channel 0 would be
+    for (int64_t t = 0; t < tiles; ++t) {
+      const Span pixels = part({0, width}, tiles, t);
+      Places place;
+      const uint8_t* in[kMaxPixels];
+      for (int64_t i = 0; i < pixels.size(); ++i) {
+        place[i] = to + (pixels.begin + i) * pixel_;
+        in[i] = reinterpret_cast<const uint8_t*>(from + (pixels.begin + i) * step);
+      }
+      ConvPiece p;
+      p.ops = &store_;
+      p.num_ops = 1;
+      p.pixels = static_cast<int>(pixels.size());
+      p.places = &place;
+      p.slots = nullptr;
+      p.in = in;
+      run_panel(panel, &p);
+    }
+  }
+
+  void take_maxima(char* arena, int64_t row, Span window, int64_t panel, char* kept, const Own& o) const {
+    auto* const taps = reinterpret_cast<int64_t*>(o.more);
+    WindowPiece p;
+    start(&p, o);
+    p.sums = false;
+    p.storage = Storage::kInt;
+    p.taps = taps;
+    p.num_taps = 0;
+    for (int64_t h = window.begin; h < window.end; ++h)
+      for (int64_t b = 0; b < pool_.kernel_w; ++b) taps[p.num_taps++] = h % pool_.kernel_h * row_ + b * pixel_;
+    const int64_t width = step_.dims.w, tiles = divide_up(width, isa_.map_pixels);
+    const int64_t channel = panel * isa_.panel, end = std::min(channel + isa_.panel, step_.dims.c);
+    for (int64_t t = 0; t < tiles; ++t) {
+      const Span pixels = part({row * width, row * width + width}, tiles, t);
+      find_places(arena, pixels, o.places);
+      const char* in[kMaxPixels];
+      for (int64_t i = 0; i < pixels.size(); ++i)
+        in[i] = kept + (pixels.begin + i - row * width) * pool_.stride_w * pixel_ - panel * pixel_;
+      p.in = in;
+      p.pixels = static_cast<int>(pixels.size());
+      for (p.channel = channel; p.channel < end; p.channel += isa_.map_channels) {
+        p.channels = std::min<int64_t>(isa_.map_channels, end - p.channel);
+        isa_.window(p);
+      }
+    }
+  }
+
+  const PoolSpec& pool_;
+  const int64_t pixel_, row_;  // bytes of what is kept
+  MapOp store_;
 };
 
 // int32 row-major planes -> a tensor of the plan, and back.
@@ -403,6 +508,10 @@ class PackStep : public CpuStep {
                       [&](int64_t begin, int64_t end, int) {
       for (int64_t row = first + begin; row < first + end; ++row) {
         const int64_t n = row / d.h, h = row % d.h;
+        if (step_.kind == Step::Kind::kPack && v.storage == Storage::kByte && d.c == 3 && v.pixel_stride == 3) {
+          pack_colours(plain + (n * 3 * d.h + h) * d.w, arena + address(v, n, h, 0));
+          continue;
+        }
         for (int64_t c = 0; c < d.c; ++c) {
           int32_t* from = plain + ((n * d.c + c) * d.h + h) * d.w;
           char* to = arena + address(v, n, h, 0) + c * bytes_of(v.storage);
@@ -417,6 +526,14 @@ class PackStep : public CpuStep {
   }
 
  private:
+  // A row of a picture: pixel by pixel, as compilers vectorize that.
+  void pack_colours(const int32_t* plain, char* packed) const {
+    const int64_t width = step_.dims.w, plane = step_.dims.h * width;
+    auto* const to = reinterpret_cast<uint8_t*>(packed);
+    for (int64_t w = 0; w < width; ++w)
+      for (int64_t c = 0; c < 3; ++c) to[w * 3 + c] = static_cast<uint8_t>(plain[c * plane + w] + kByteZero);
+  }
+
   template <class T>
   void move(int32_t* plain, int32_t zero, char* packed) const {
     const int64_t stride = step_.tensors[0].pixel_stride;
@@ -444,6 +561,7 @@ std::unique_ptr<CpuStep> make_cpu_step(const Step& step, int64_t plain_offset, c
     case Step::Kind::kConv: break;
   }
   if (DepthwiseStep::takes(step)) return std::make_unique<DepthwiseStep>(step, isa);
+  if (!step.pool.empty()) return std::make_unique<PooledConvStep>(step, isa);
   return std::make_unique<ConvStep>(step, isa);
 }
 

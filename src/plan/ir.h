@@ -53,6 +53,15 @@ struct ConvSpec {
   const int32_t* bias = nullptr;    // per channel, or null
 };
 
+// The maximum over windows that move over a tensor of that size, of which `top`
+// rows and `left` columns lie outside of it at first.
+struct PoolSpec {
+  int64_t kernel_h = 0, kernel_w = 0, stride_h = 1, stride_w = 1;
+  int64_t top = 0, left = 0;
+  Dims of;
+  bool empty() const { return kernel_h == 0; }
+};
+
 enum class Kind : uint8_t {
   kPlain,    // an int32 row-major tensor outside of the fused part
   kConv, kMaxPool, kSum,  // of a window that moves over the input
@@ -73,6 +82,7 @@ struct Value {
   Constant constant;                // kMap
   const int32_t* table = nullptr;   // kLookUp
   ConvSpec conv;                    // kConv; the window of kMaxPool and kSum
+  PoolSpec pool;                    // kConv: if not empty, of its results, by which dims are the pool's
   Border border;                    // kBorder; and what kConv and kMaxPool put around their input themselves
 };
 

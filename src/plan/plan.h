@@ -50,6 +50,7 @@ struct Step {
   Dims dims;           // of what is computed
   View in;             // windows: the input with the border that they read
   ConvSpec conv;
+  PoolSpec pool;       // kConv: if not empty, the program runs on these maxima
   std::vector<MapOp> program;
   int slots = 0;
   std::vector<View> tensors;  // of the program

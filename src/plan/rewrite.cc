@@ -56,6 +56,16 @@ bool never_decreases(const Value& v) {
   }
 }
 
+// Whether a pool can be a part of the convolution whose results it takes. Then the rows that a window covers are
+// computed at a time, and threads that share the work compute some twice.
+bool takes_pool(const Value& conv, const Value& pool) {
+  constexpr int64_t kMostPixels = 1024, kMostShared = 3;
+  const ConvSpec& window = pool.conv;
+  return conv.kind == Kind::kConv && conv.pool.empty() && conv.conv.groups == 1 &&
+         window.kernel_h * ((pool.dims.w - 1) * window.stride_w + window.kernel_w) <= kMostPixels &&
+         window.kernel_h <= kMostShared * window.stride_h;
+}
+
 class Rearranging {
  public:
   Rearranging(Ir* ir, std::vector<int>* needed) : ir_(*ir), needed_(*needed) {}
@@ -101,6 +111,31 @@ class Rearranging {
   }
   const std::vector<int>& users(int v) const { return users_[static_cast<size_t>(v)]; }
 
+  // Moves a pool in front of the operations that follow a convolution, of which it becomes a part.
+  bool move_into_conv(int v) {
+    const auto is_used_once = [&](int u) { return !outside_[static_cast<size_t>(u)] && users(u).size() == 1; };
+    std::vector<int> chain;
+    int u = ir_[v].inputs[0];
+    for (; is_used_once(u) && ir_[u].kind == Kind::kMap && never_decreases(ir_[u]); u = ir_[u].inputs[0])
+      chain.push_back(u);
+    if (!is_used_once(u) || !takes_pool(ir_[u], ir_[v]) || ir_.size() + static_cast<int>(chain.size()) >= most_values_)
+      return false;
+    Value conv = ir_[u];
+    const Value& pool = ir_[v];
+    conv.pool = {pool.conv.kernel_h, pool.conv.kernel_w, pool.conv.stride_h, pool.conv.stride_w,
+                 pool.border.top,    pool.border.left,   conv.dims};
+    conv.dims = pool.dims;
+    ir_.node = conv.node;
+    int moved = ir_.make(std::move(conv));
+    std::reverse(chain.begin(), chain.end());
+    for (int map : chain) {
+      ir_.node = ir_[map].node;
+      moved = ir_.reapply(Value(ir_[map]), {moved});
+    }
+    replaced_[v] = moved;
+    return true;
+  }
+
   // Moves v behind the element-wise operations that depend on nothing but it.
   bool move_behind(int v) {
     const bool pools = ir_[v].kind == Kind::kMaxPool;
@@ -117,6 +152,8 @@ class Rearranging {
     int64_t bytes = 0;
     for (int u : region)
       if (leaves(u)) exits.push_back(u), bytes += stored_bytes(ir_[u]);
+    // What leaves in several forms costs more than maxima of 32 bits, computed before there are several.
+    if (pools && exits.size() > 1 && move_into_conv(v)) return true;
     const int64_t before = stored_bytes(pools ? ir_[current(ir_[v].inputs[0])] : ir_[v]);
     if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before)) return false;
     const auto copies = static_cast<int64_t>(region.size()) * (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));

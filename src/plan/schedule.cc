@@ -444,6 +444,7 @@ class Scheduler {
     const int in = value.inputs[0];
     step->in = view(in).with(value.border);
     step->conv = value.conv;
+    step->pool = value.pool;
     const bool bytes = step->in.storage == Storage::kByte;
     const int64_t taps = value.kind == Kind::kSum ? value.conv.kernel_h * value.conv.kernel_w : 1;
     const int64_t zeros = bytes && value.kind != Kind::kConv ? kByteZero * taps : 0;
