@@ -172,7 +172,17 @@ class NetworkGraph(RandomGraph):
         same = [(k - 1) * d // 2 for k, d in zip(size, dilation)]
         padding = self.one_of([[0, 0], same, same, [self.pick(0, 3), self.pick(0, 3)]])
         y = self.convolve(x, groups, groups * per_group, size, stride, padding, dilation)
-        if y is not None:
+        if y is not None and self.chance(0.2):
+            self.stem(y)
+        elif y is not None:
+            self.chain(y)
+
+    def stem(self, x: Entry) -> None:
+        """A pool close behind a convolution, used in several forms."""
+        for _ in range(self.pick(0, 2)):
+            x = self.link(x, x)
+        y = self.pool(x)
+        for _ in range(self.one_of([1, 2, 2, 3]) if y is not None else 0):
             self.chain(y)
 
     def param(self, shape: tuple[int, ...], bits: int, values: np.ndarray | None = None) -> Entry:

@@ -95,6 +95,34 @@ def test_extreme_windows(name: str) -> None:
         assert np.array_equal(cvm.load(symbol, params, cvm.cpu(threads=threads)).run(values)[0], expected)
 
 
+def network_of_a_batch(images: int) -> tuple[bytes, bytes]:
+    """Large tensors and small weights, then a dense layer of which the opposite is true."""
+    rng = np.random.default_rng(3)
+    g = GraphWriter()
+    y = g.data((images, 8, 32, 32), 8)
+    for k in range(4):
+        w = g.param(f"w{k}", random_values(rng, (8, 8, 3, 3), 8), 8)
+        y = g.op("conv2d", [y, w], y.shape, channels=8, kernel_size=(3, 3), padding=(1, 1), use_bias=False)
+        y = g.op("cvm_right_shift", [y], y.shape, precision=8, shift_bit=10)
+    y = g.op("max_pool2d", [y], (images, 8, 4, 4), pool_size=(8, 8), strides=(8, 8))
+    y = g.op("flatten", [y], (images, 128))
+    y = g.op("dense", [y, g.param("d", random_values(rng, (500, 128), 8), 8)], (images, 500), units=500, use_bias=False)
+    return g.build([g.op("cvm_right_shift", [y], y.shape, precision=8, shift_bit=8)])
+
+
+def test_a_batch_runs_image_by_image() -> None:
+    """It gives what its images give one by one, and of the tensors between layers there is but one image."""
+    images = 6
+    x = random_values(np.random.default_rng(4), (images, 8, 32, 32), 8)
+    for threads in (1, 3):
+        one, all_ = (cvm.load(*network_of_a_batch(n), cvm.cpu(threads=threads)) for n in (1, images))
+        found = all_.run(x)[0]
+        assert np.array_equal(found, np.concatenate([one.run(x[k : k + 1])[0] for k in range(images)]))
+        assert np.array_equal(found, cvm.load(*network_of_a_batch(images), cvm.formal()).run(x)[0])
+        ends = 4 * x[0].size + 8 * 500  # bytes of an image's input and output
+        assert all_.arena_bytes - one.arena_bytes < (images - 1) * ends + 8192
+
+
 @pytest.mark.slow
 def test_networks_agree_long() -> None:
     """Every instruction set of this machine."""
