@@ -480,18 +480,23 @@ class Scheduler {
       fill_border(v, step);
       if (value.kind == Kind::kBorder) to = interior(v, to, step);
       int code = r.value[v];
-      if (to.storage == Storage::kByte) {
-        code = ir_.add(code, {kByteZero});
-        const Value& top = ir_[code];  // storing a byte takes the minimum with 255
-        if (top.kind == Kind::kMap && top.code == OpCode::kMin && !top.constant.channels &&
-            top.constant.value == 255 && ir_[top.inputs[0]].range.low >= 0)
-          code = top.inputs[0];
-      }
+      if (to.storage == Storage::kByte) code = ir_.add(code, {kByteZero});
+      code = without_limit(code, to.storage);
       stores.push_back({code, static_cast<int>(step->tensors.size())});
       step->tensors.push_back(to);
     }
     write_program(r, stores, step);
     if (step->kind == Step::Kind::kConv) start_from_bias(step);
+  }
+
+  // Without a minimum that storing takes anyway.
+  int without_limit(int code, Storage storage) const {
+    const Range held = storage == Storage::kByte ? Range{0, 255} : Range{INT16_MIN, INT16_MAX};
+    const Value& top = ir_[code];
+    const bool limits = storage != Storage::kInt && top.kind == Kind::kMap && top.code == OpCode::kMin &&
+                        !top.constant.channels && top.constant.value == held.high &&
+                        ir_[top.inputs[0]].range.low >= held.low;
+    return limits ? top.inputs[0] : code;
   }
 
   // What a convolution's sums get added first, they start from.

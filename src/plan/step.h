@@ -24,7 +24,7 @@ constexpr int32_t kByteZero = 128;  // the code of 0
 enum class OpCode : uint8_t {
   kLoad,      // v = tensor
   kAddTensor, kSubTensor, kReverseSubTensor, kMulTensor, kMaxTensor,  // v = v + tensor, v - tensor, tensor - v, ...
-  kStore,     // tensor = v; in kByte min(v, 255), where v is proven not negative
+  kStore,     // tensor = v, or the nearest that 16 bits hold; in kByte min(v, 255), where v is proven not negative
   kSave,      // slot = v, kept for later operations on the same element
   kRestore,   // v = slot
   kAddSlot, kSubSlot, kReverseSubSlot, kMulSlot, kMaxSlot,

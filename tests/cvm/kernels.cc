@@ -73,7 +73,7 @@ int32_t read(const char* p, Storage s) {
 }
 void write(char* p, Storage s, int32_t v) {
   const uint8_t byte = static_cast<uint8_t>(std::min(v, 255));
-  const int16_t half = static_cast<int16_t>(v);
+  const int16_t half = static_cast<int16_t>(std::min(std::max(v, INT16_MIN), INT16_MAX));
   const void* from = &v;
   if (s == Storage::kByte) from = &byte;
   if (s == Storage::kShort) from = &half;
@@ -120,7 +120,6 @@ struct Program {
     op.index = static_cast<int>(pick(0, slot ? kSlots - 1 : kTensors - 1));
     if (!slot) op.storage = storage[op.index];
     if (code == OpCode::kStore && op.storage == Storage::kByte) constant(OpCode::kMax, 0);
-    if (code == OpCode::kStore && op.storage == Storage::kShort) constant(OpCode::kMax, -32768), constant(OpCode::kMin, 32767);
     if (code >= OpCode::kAdd && code <= OpCode::kMin) {
       op.value = static_cast<int32_t>(pick(-1000, 1000));
       if (pick(0, 1)) {

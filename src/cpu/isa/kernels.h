@@ -11,7 +11,7 @@
 //
 // What V must have, beside the arithmetic of the same names as in MapOp:
 //   Mask            the first lanes; first(n) for n = 1..kLanes
-//   load, store     int32, int16 (sign extended, truncated) or unsigned bytes (zero extended; stored
+//   load, store     int32, int16 (sign extended, saturated) or unsigned bytes (zero extended; stored
 //                   as min(v, 255) of v >= 0), of all lanes, or with a Mask of those alone
 //   store_two       2 registers each to 2 places, as unsigned bytes
 //   Bytes           kLanes unsigned bytes: load_bytes, max_bytes, widen_bytes

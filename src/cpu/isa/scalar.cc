@@ -33,9 +33,12 @@ struct Scalar {
     for (int k = 0; k < kLanes; ++k) v.x[k] = k < n ? p[k] : 0;
     return v;
   }
-  template <class T>
-  CVM_INLINE static void store(T* p, Reg v, Mask n = kLanes) {
-    for (int k = 0; k < n; ++k) p[k] = static_cast<T>(v.x[k]);
+  CVM_INLINE static void store(int32_t* p, Reg v, Mask n = kLanes) {
+    for (int k = 0; k < n; ++k) p[k] = v.x[k];
+  }
+  CVM_INLINE static void store(int16_t* p, Reg v, Mask n = kLanes) {
+    v = min(max(v, set(INT16_MIN)), set(INT16_MAX));
+    for (int k = 0; k < n; ++k) p[k] = static_cast<int16_t>(v.x[k]);
   }
   CVM_INLINE static void store(uint8_t* p, Reg v, Mask n = kLanes) {
     for (int k = 0; k < n; ++k) p[k] = static_cast<uint8_t>(v.x[k] < 255 ? v.x[k] : 255);

@@ -26,11 +26,11 @@ struct Vectors512 {
   CVM_INLINE static Reg load(const uint8_t* p, Mask m) { return widen_bytes(load_bytes(p, m)); }
   CVM_INLINE static void store(int32_t* p, Reg v) { _mm512_storeu_si512(p, v); }
   CVM_INLINE static void store(int16_t* p, Reg v) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(v));
   }
   CVM_INLINE static void store(uint8_t* p, Reg v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(v)); }
   CVM_INLINE static void store(int32_t* p, Reg v, Mask m) { _mm512_mask_storeu_epi32(p, m, v); }
-  CVM_INLINE static void store(int16_t* p, Reg v, Mask m) { _mm256_mask_storeu_epi16(p, m, _mm512_cvtepi32_epi16(v)); }
+  CVM_INLINE static void store(int16_t* p, Reg v, Mask m) { _mm256_mask_storeu_epi16(p, m, _mm512_cvtsepi32_epi16(v)); }
   CVM_INLINE static void store(uint8_t* p, Reg v, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtusepi32_epi8(v)); }
 
   CVM_INLINE static void store_two(uint8_t* p, const Reg (&v)[2], uint8_t* q, const Reg (&u)[2]) {
