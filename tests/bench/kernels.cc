@@ -49,7 +49,7 @@ struct Layer {
   std::vector<int32_t> constants;
   std::vector<int64_t> taps;
   std::vector<MapOp> ops;
-  std::vector<const void*> pixels;  // of input
+  std::vector<const uint8_t*> pixels;  // of input
 
   Layer(const Isa& i, const Shape& shape)
       : isa(i), s(shape), width((s.side - 1) * s.stride + s.kernel), depth(s.kernel * s.kernel * s.in),
