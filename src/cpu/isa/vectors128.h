@@ -54,15 +54,21 @@ struct Vectors128 {
   }
 
   CVM_INLINE static Reg set(int32_t x) { return {vdupq_n_s32(x), vdupq_n_s32(x)}; }
-  CVM_INLINE static Reg add(Reg a, Reg b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
-  CVM_INLINE static Reg sub(Reg a, Reg b) { return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)}; }
-  CVM_INLINE static Reg mul(Reg a, Reg b) { return {vmulq_s32(a.low, b.low), vmulq_s32(a.high, b.high)}; }
+  CVM_INLINE static Reg add(Reg a, Reg b) {
+    return wrapped(vaddq_u32(bits(a.low), bits(b.low)), vaddq_u32(bits(a.high), bits(b.high)));
+  }
+  CVM_INLINE static Reg sub(Reg a, Reg b) {
+    return wrapped(vsubq_u32(bits(a.low), bits(b.low)), vsubq_u32(bits(a.high), bits(b.high)));
+  }
+  CVM_INLINE static Reg mul(Reg a, Reg b) {
+    return wrapped(vmulq_u32(bits(a.low), bits(b.low)), vmulq_u32(bits(a.high), bits(b.high)));
+  }
   CVM_INLINE static Reg max(Reg a, Reg b) { return {vmaxq_s32(a.low, b.low), vmaxq_s32(a.high, b.high)}; }
   CVM_INLINE static Reg min(Reg a, Reg b) { return {vminq_s32(a.low, b.low), vminq_s32(a.high, b.high)}; }
   CVM_INLINE static Reg abs(Reg a) { return {vabsq_s32(a.low), vabsq_s32(a.high)}; }
-  CVM_INLINE static int32x4_t shift(int32_t bits) { return vdupq_n_s32(bits); }
-  CVM_INLINE static Reg shift_right(Reg a, int32x4_t bits) { return shift_left(a, vnegq_s32(bits)); }
-  CVM_INLINE static Reg shift_left(Reg a, int32x4_t bits) { return {vshlq_s32(a.low, bits), vshlq_s32(a.high, bits)}; }
+  CVM_INLINE static int32x4_t shift(int32_t n) { return vdupq_n_s32(n); }
+  CVM_INLINE static Reg shift_right(Reg a, int32x4_t n) { return shift_left(a, vnegq_s32(n)); }
+  CVM_INLINE static Reg shift_left(Reg a, int32x4_t n) { return {vshlq_s32(a.low, n), vshlq_s32(a.high, n)}; }
   CVM_INLINE static Reg gather(const int32_t* table, Reg index) {
     int32_t x[kLanes];
     store(x, index);
@@ -91,6 +97,12 @@ struct Vectors128 {
   }
 
  private:
+  // Sums of signed integers may wrap, but GCC's intrinsics for them are C++ that must not.
+  CVM_INLINE static uint32x4_t bits(int32x4_t x) { return vreinterpretq_u32_s32(x); }
+  CVM_INLINE static Reg wrapped(uint32x4_t low, uint32x4_t high) {
+    return {vreinterpretq_s32_u32(low), vreinterpretq_s32_u32(high)};
+  }
+
   CVM_INLINE static Bytes bytes(Reg v) { return vqmovn_u16(vqmovun_high_s32(vqmovun_s32(v.low), v.high)); }
 
   // Unrolled, so that it does not become a call for which all registers are saved.
