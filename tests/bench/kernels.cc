@@ -180,6 +180,12 @@ int main(int argc, char** argv) {
   offer(kAvx512, roof_avx512, 16);
   offer(kAvx512Vnni, roof_avx512vnni, 16);
 #endif
+#ifdef CVM_HAS_NEON
+  offer(kNeon, nullptr, 0);
+#endif
+#ifdef CVM_HAS_DOTPROD
+  offer(kDotprod, nullptr, 0);
+#endif
   std::printf("%-20s", "GMAC/s");
   for (const Column& c : columns) std::printf("%18s", c.isa->name);
   std::printf("\n");
