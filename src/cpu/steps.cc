@@ -194,10 +194,10 @@ class WindowStep : public ProgramStep {
 };
 
 // The bias of a channel, with the zeros of its byte inputs taken off.
-int32_t bias_of(const ConvSpec& conv, int64_t channel, int64_t depth) {
+int32_t bias_of(const ConvSpec& conv, int64_t channel, int64_t depth, const Isa& isa) {
   int32_t total = 0;
   for (int64_t k = 0; k < depth; ++k) total += conv.weights[channel * depth + k];
-  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, kByteZero));
+  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, kByteZero + isa.byte_offset));
 }
 
 class DepthwiseStep : public ProgramStep {
@@ -213,7 +213,7 @@ class DepthwiseStep : public ProgramStep {
     const int64_t channels = step.dims.c;
     bias_.resize(static_cast<size_t>(divide_up(channels, kChannelPadding) * kChannelPadding), 0);
     for (int64_t c = 0; c < channels; ++c)
-      bias_[static_cast<size_t>(c)] = bias_of(step.conv, c, kernel_h_ * kernel_w_);
+      bias_[static_cast<size_t>(c)] = bias_of(step.conv, c, kernel_h_ * kernel_w_, isa);
   }
 
   int64_t packed_bytes() const override { return isa_.depthwise_bytes(step_.dims.c, kernel_h_, kernel_w_); }
@@ -314,7 +314,7 @@ class ConvStep : public ProgramStep {
         const int64_t channel = group * group_out_ + first + k;
         pack_row(c.weights + channel * group_in_ * kernel, rows.data() + k * depth_);
         bias_[static_cast<size_t>(p * isa_.panel + k)] =
-            bias_of(c, channel, group_in_ * kernel);
+            bias_of(c, channel, group_in_ * kernel, isa_);
       }
       isa_.pack(rows.data(), channels, depth_, to + p * panel_bytes_);
     }

@@ -49,7 +49,7 @@ struct Layer {
   std::vector<int32_t> constants;
   std::vector<int64_t> taps;
   std::vector<MapOp> ops;
-  std::vector<const void*> pixels;  // of input
+  std::vector<const uint8_t*> pixels;  // of input
 
   Layer(const Isa& i, const Shape& shape)
       : isa(i), s(shape), width((s.side - 1) * s.stride + s.kernel), depth(s.kernel * s.kernel * s.in),
@@ -179,6 +179,12 @@ int main(int argc, char** argv) {
   offer(kAvx2, roof_avx2, 8);
   offer(kAvx512, roof_avx512, 16);
   offer(kAvx512Vnni, roof_avx512vnni, 16);
+#endif
+#ifdef CVM_HAS_NEON
+  offer(kNeon, nullptr, 0);
+#endif
+#ifdef CVM_HAS_DOTPROD
+  offer(kDotprod, nullptr, 0);
 #endif
   std::printf("%-20s", "GMAC/s");
   for (const Column& c : columns) std::printf("%18s", c.isa->name);

@@ -44,7 +44,7 @@ std::vector<T> random_vector(int64_t n, int64_t low, int64_t high) {
 
 int64_t padded(int64_t channels) { return (channels + kChannelPadding - 1) / kChannelPadding * kChannelPadding; }
 
-// Often the largest, where products saturate.
+// Often the largest, where products overflow.
 std::vector<int8_t> random_weights(int64_t n) {
   const int64_t bound = one_of<int64_t>({3, 40, 127});
   auto v = random_vector<int8_t>(n, -bound - 1, bound);
@@ -53,7 +53,8 @@ std::vector<int8_t> random_weights(int64_t n) {
   return v;
 }
 std::vector<uint8_t> random_codes(int64_t n) {
-  return random_vector<uint8_t>(n, one_of<int64_t>({0, 0, 250}), 255);
+  const int64_t low = one_of<int64_t>({0, 0, 250});
+  return random_vector<uint8_t>(n, low, low == 0 ? one_of<int64_t>({5, 255, 255}) : 255);
 }
 
 // Exactly `bytes` on the heap, for the address sanitizer; not aligned.
@@ -227,7 +228,7 @@ void check_conv(const Isa& isa) {
     int64_t sum = bias[static_cast<size_t>(c)];
     for (int64_t t = 0; t < piece.num_taps; ++t)
       for (int64_t k = 0; k < piece.run; ++k)
-        sum += in[i][taps[static_cast<size_t>(t)] + k] *
+        sum += (in[i][taps[static_cast<size_t>(t)] + k] + isa.byte_offset) *
                weights[static_cast<size_t>(c * depth + t * piece.run + k)];
     return wrap(sum);
   });
@@ -258,7 +259,7 @@ void check_depthwise(const Isa& isa) {
     int64_t sum = bias[static_cast<size_t>(c)];
     for (int a = 0; a < piece.kernel_h; ++a)
       for (int b = 0; b < piece.kernel_w; ++b)
-        sum += rows[static_cast<size_t>(a)][i * piece.pixel_step + b * piece.tap_step + c] *
+        sum += (rows[static_cast<size_t>(a)][i * piece.pixel_step + b * piece.tap_step + c] + isa.byte_offset) *
                weights[static_cast<size_t>((c * piece.kernel_h + a) * piece.kernel_w + b)];
     return wrap(sum);
   });
@@ -311,6 +312,12 @@ int main(int argc, char** argv) {
     if (needed.available()) isas.push_back(&isa);
   };
   offer(kScalar, kScalar);
+#ifdef CVM_HAS_NEON
+  offer(kNeon, kNeon);
+#endif
+#ifdef CVM_HAS_DOTPROD
+  offer(kDotprod, kDotprod);
+#endif
 #ifdef CVM_HAS_AVX2
   offer(kAvx2, kAvx2);
 #endif

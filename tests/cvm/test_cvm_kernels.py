@@ -12,6 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+CROSS = (
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
+    "-DCMAKE_EXE_LINKER_FLAGS=-static",
+)
+
+
 def build(directory: Path, *options: str) -> Path:
     if not shutil.which("cmake") or not shutil.which("ninja"):
         pytest.skip("cmake and ninja are needed to build the test program")
@@ -63,3 +71,20 @@ def test_choice(program: Path) -> None:
     done = run(program, CVM_ISA="sse")
     assert done.returncode == 1
     assert all(word in done.stdout for word in ("CVM_ISA", "'sse'", "scalar", best)), done.stdout
+
+
+@pytest.mark.slow
+def test_aarch64(tmp_path: Path) -> None:
+    """Cross-compiled, on emulated processors with and without dot products."""
+    emulator = Path("qemu-aarch64")
+    for tool in ("aarch64-linux-gnu-g++", emulator):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is needed to test the inner loops of AArch64")
+    program = build(tmp_path, *CROSS)
+    for processor, names in {"max": ["scalar", "neon", "dotprod"], "cortex-a53": ["scalar", "neon"]}.items():
+        done = run(emulator, "-cpu", processor, program, 4, 20_000)
+        assert done.stdout.split() == names, done.stdout + done.stderr
+        for name in names:
+            assert run(emulator, "-cpu", processor, program, CVM_ISA=name).stdout == name + "\n"
+        assert run(emulator, "-cpu", processor, program).stdout == names[-1] + "\n"
+    assert run(emulator, "-cpu", "cortex-a53", program, CVM_ISA="dotprod").returncode == 1

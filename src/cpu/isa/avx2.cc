@@ -5,7 +5,7 @@ namespace cvm {
 namespace {
 
 struct Avx2 : Vectors256 {
-  static constexpr bool kSplits = true;
+  static constexpr int kPairLimit = 128;  // 255 * 128 < 2^15
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Dwords w) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
   }
@@ -19,7 +19,7 @@ struct Avx2 : Vectors256 {
   static void pack_column(const int8_t (*w)[kGroup], char* to) { pack_column_pairs<kLanes>(w, to); }
   CVM_INLINE static ColumnWeights load_column_weights(const char* p) {
     const int8_t* w = reinterpret_cast<const int8_t*>(p);
-    return {load_dwords(w), load_dwords(w + 32)};
+    return {load_weights(w), load_weights(w + 32)};
   }
   CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) {
     return add(add(sum, _mm256_madd_epi16(x.first, w.first)), _mm256_madd_epi16(x.second, w.second));

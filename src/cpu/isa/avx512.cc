@@ -6,7 +6,7 @@ namespace {
 
 struct Avx512 : Vectors512 {
   static constexpr int kTile = 12;  // 24 sums, 2 registers of weights, one of activations, one of ones, products
-  static constexpr bool kSplits = true;
+  static constexpr int kPairLimit = 128;  // 255 * 128 < 2^15
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Dwords w) {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1)));
   }

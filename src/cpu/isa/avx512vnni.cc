@@ -6,7 +6,7 @@ namespace {
 
 struct Avx512Vnni : Vectors512 {
   static constexpr int kTile = 14;  // 28 sums, 2 registers of weights and one of activations
-  static constexpr bool kSplits = false;
+  static constexpr int kPairLimit = kNoPairLimit;
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Dwords w) { return _mm512_dpbusd_epi32(sum, x, w); }
 
   using Columns = __m512i;

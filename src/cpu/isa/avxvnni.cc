@@ -5,7 +5,7 @@ namespace cvm {
 namespace {
 
 struct AvxVnni : Vectors256 {
-  static constexpr bool kSplits = false;
+  static constexpr int kPairLimit = kNoPairLimit;
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Dwords w) {
 #ifdef __AVXVNNI__
     return _mm256_dpbusd_avx_epi32(sum, x, w);
@@ -18,7 +18,7 @@ struct AvxVnni : Vectors256 {
   using ColumnWeights = __m256i;
   static constexpr int kColumnBytes = 32;
   static void pack_column(const int8_t (*w)[kGroup], char* to) { std::memcpy(to, w, kColumnBytes); }
-  CVM_INLINE static ColumnWeights load_column_weights(const char* p) { return load_dwords(reinterpret_cast<const int8_t*>(p)); }
+  CVM_INLINE static ColumnWeights load_column_weights(const char* p) { return load_weights(reinterpret_cast<const int8_t*>(p)); }
   CVM_INLINE static Reg column_dot(Reg sum, Columns x, ColumnWeights w) { return dot(sum, x, w); }
   CVM_INLINE static Columns interleave(Bytes r0, Bytes r1, Bytes r2, Bytes r3) {
     const __m128i a = _mm_unpacklo_epi8(r0, r1), b = _mm_unpacklo_epi8(r2, r3);

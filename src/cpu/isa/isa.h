@@ -25,7 +25,7 @@ struct Piece {
 };
 constexpr int64_t kSlotElements = kMaxPixels * 64;
 
-// v[i][c] = bias[c] + sum over taps t and k < run of in[i][taps[t] + k] * weight[c][t * run + k],
+// v[i][c] = bias[c] + sum over taps t and k < run of (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k],
 // in = unsigned bytes.
 // Up to 3 bytes behind the last real byte of a run are read and multiplied by 0.
 struct ConvPiece : Piece {
@@ -37,7 +37,8 @@ struct ConvPiece : Piece {
   const int32_t* bias;     // of the panel's channels, padded to the panel
 };
 
-// v[i][c] = bias[channel + c] + sum over a, b of rows[a][i * pixel_step + b * tap_step + channel + c] * weight
+// v[i][c] = bias[channel + c] + sum over a, b of
+// (rows[a][i * pixel_step + b * tap_step + channel + c] + byte_offset) * weight
 struct DepthwisePiece : Piece {
   const uint8_t* const* rows;  // per kernel row: channel 0 of the first pixel's first tap
   int kernel_h, kernel_w;
@@ -58,6 +59,7 @@ struct WindowPiece : Piece {
 struct Isa {
   const char* name;
   bool (*available)();
+  int byte_offset;       // of a ConvPiece and a DepthwisePiece
   int conv_pixels;       // most pixels of a ConvPiece
   int panel;             // channels of a ConvPiece
   int map_pixels, map_channels;              // most of a map or window piece
@@ -83,5 +85,6 @@ const Isa& isa();
 
 extern const Isa kScalar;
 extern const Isa kAvx2, kAvx512, kAvx512Vnni, kAvxVnni;  // defined where the compiler has them
+extern const Isa kNeon, kDotprod;
 
 }  // namespace cvm

@@ -17,7 +17,8 @@
 //   Bytes           kLanes unsigned bytes: load_bytes, max_bytes, widen_bytes
 //   Weights, Dwords 4 weights and 4 activation bytes of each lane: load_weights, broadcast(4 bytes)
 //   dot             sum + the 4 products of each lane
-//   kSplits         dot is exact only where no two adjacent weights of one sign exceed kPairLimit together
+//   kByteOffset     products, also those of depthwise kernels, are with the activation byte + kByteOffset
+//   kPairLimit      dot is exact only where no two adjacent weights of one sign exceed it together; or kNoPairLimit
 //   Columns, ColumnWeights, kColumnBytes, interleave, load_column_weights, pack_column, column_dot: the same for
 //                   depthwise kernels, from 4 rows of memory, of which Rows may be fewer; always exact
 //   kTile           most pixels of a tile of 2 registers each
@@ -43,6 +44,11 @@
 
 namespace cvm {
 namespace {
+
+constexpr int kNoPairLimit = 256;  // which no two weights exceed
+
+template <class V>
+constexpr bool kSplits = V::kPairLimit < kNoPairLimit;
 
 template <class V>
 constexpr int kPixels = V::kTile < CVM_MOST_PIXELS ? V::kTile : CVM_MOST_PIXELS;
@@ -198,12 +204,11 @@ CVM_INLINE void run_program(Tile<V, P, N>& t, const Piece& piece) {
 
 // A packed panel: for every 4 of depth, the 4 weights of each of its channels.
 //
-// Where V splits, two adjacent weights whose products could saturate are
+// Where V splits, two adjacent weights whose products could overflow are
 // halved, and what is left of them lies behind the panel: the depths of such
 // groups in ascending order, ended by a depth never reached, each with its
 // weights.
 constexpr int kGroup = 4;
-constexpr int kPairLimit = 128;  // 255 * 128 < 2^15
 constexpr int32_t kNoDepth = INT32_MAX;
 
 template <class V>
@@ -216,14 +221,15 @@ int64_t depths_bytes(int64_t depth) {
 
 template <class V>
 int64_t panel_bytes(int64_t depth) {
-  return V::kSplits ? 2 * depth * kPanel<V> + depths_bytes<V>(depth) : depth * kPanel<V>;
+  return kSplits<V> ? 2 * depth * kPanel<V> + depths_bytes<V>(depth) : depth * kPanel<V>;
 }
 
-// Halves a pair if it could saturate, and says so; `rest` is what was taken.
-inline bool split_pair(int8_t* pair, int8_t* rest) {
+// Halves a pair if it could overflow, and says so; `rest` is what was taken.
+template <class V>
+bool split_pair(int8_t* pair, int8_t* rest) {
   const int a = pair[0], b = pair[1];
   const int up = (a > 0 ? a : 0) + (b > 0 ? b : 0), down = (a < 0 ? -a : 0) + (b < 0 ? -b : 0);
-  if (up <= kPairLimit && down <= kPairLimit) return false;
+  if (up <= V::kPairLimit && down <= V::kPairLimit) return false;
   for (int k = 0; k < 2; ++k) {
     rest[k] = static_cast<int8_t>(pair[k] / 2);
     pair[k] = static_cast<int8_t>(pair[k] - rest[k]);
@@ -242,23 +248,23 @@ void pack(const int8_t* rows, int64_t channels, int64_t depth, void* to) {
     int8_t* group = panel + k * kPanel<V>;
     std::memset(group, 0, kBytes);
     for (int64_t c = 0; c < channels; ++c) std::memcpy(group + c * kGroup, rows + c * depth + k, kGroup);
-    if (!V::kSplits) continue;
+    if (!kSplits<V>) continue;
     bool split = false;
     std::memset(rest, 0, kBytes);
-    for (int i = 0; i < kBytes; i += 2) split |= split_pair(group + i, rest + i);
+    for (int i = 0; i < kBytes; i += 2) split |= split_pair<V>(group + i, rest + i);
     if (!split) continue;
     const int32_t at = static_cast<int32_t>(k);
     std::memcpy(depths + rests++ * sizeof at, &at, sizeof at);
     rest += kBytes;
   }
-  if (V::kSplits) std::memcpy(depths + rests * sizeof kNoDepth, &kNoDepth, sizeof kNoDepth);
+  if (kSplits<V>) std::memcpy(depths + rests * sizeof kNoDepth, &kNoDepth, sizeof kNoDepth);
 }
 
 // Adds the products of 4 of depth.
 template <class V, int P, int N>
 CVM_INLINE void add_group(Tile<V, P, N>& t, const uint8_t* const* in, int64_t offset, const int8_t* weights) {
-  typename V::Dwords w[N];
-  CVM_UNROLL for (int n = 0; n < N; ++n) w[n] = V::load_dwords(weights + n * V::kLanes * kGroup);
+  typename V::Weights w[N];
+  CVM_UNROLL for (int n = 0; n < N; ++n) w[n] = V::load_weights(weights + n * V::kLanes * kGroup);
   CVM_UNROLL for (int p = 0; p < P; ++p) {
     const typename V::Dwords x = V::broadcast(in[p] + offset);
     CVM_UNROLL for (int n = 0; n < N; ++n) t.v[p][n] = V::dot(t.v[p][n], x, w[n]);
@@ -276,11 +282,11 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   const int64_t depth = piece.num_taps * piece.run;
   const int8_t* const behind = weights + depth * kPanel<V>;
   const int32_t* rest_depths = reinterpret_cast<const int32_t*>(behind);
-  const int8_t* rest = behind + (V::kSplits ? depths_bytes<V>(depth) : 0);
+  const int8_t* rest = behind + (kSplits<V> ? depths_bytes<V>(depth) : 0);
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
     const int64_t start = piece.taps[tap];
     for (int64_t k = 0; k < piece.run; k += kGroup, weights += kBytes) add_group(t, in, start + k, weights);
-    if (V::kSplits)
+    if (kSplits<V>)
       for (; *rest_depths < (tap + 1) * piece.run; ++rest_depths, rest += kBytes)
         add_group(t, in, start + *rest_depths - tap * piece.run, rest);
   }
@@ -480,6 +486,7 @@ constexpr Isa table_of(const char* name, bool (*available)()) {
   isa.name = name;
   isa.available = available;
   isa.conv_pixels = isa.map_pixels = isa.depthwise_pixels = kPixels<V>;
+  isa.byte_offset = V::kByteOffset;
   isa.panel = isa.map_channels = kPanel<V>;
   isa.depthwise_channels = V::kLanes;
   isa.panel_bytes = panel_bytes<V>;

@@ -8,7 +8,8 @@ namespace {
 struct Scalar {
   static constexpr int kLanes = 4;
   static constexpr int kTile = 3;
-  static constexpr bool kSplits = false;
+  static constexpr int kByteOffset = 0;
+  static constexpr int kPairLimit = kNoPairLimit;
 
   template <class T, int n>
   struct Array {
@@ -90,8 +91,9 @@ struct Scalar {
   CVM_INLINE static Reg widen_bytes(Bytes b) { return load(b.x); }
 
   using Dwords = Array<int16_t, kLanes * kGroup>;
-  CVM_INLINE static Dwords load_dwords(const int8_t* p) {
-    Dwords d;
+  using Weights = Dwords;
+  CVM_INLINE static Weights load_weights(const int8_t* p) {
+    Weights d;
     for (int k = 0; k < kLanes * kGroup; ++k) d.x[k] = p[k];
     return d;
   }
@@ -100,7 +102,7 @@ struct Scalar {
     for (int k = 0; k < kLanes * kGroup; ++k) d.x[k] = p[k % kGroup];
     return d;
   }
-  CVM_INLINE static Reg dot(Reg sum, const Dwords& a, const Dwords& b) {
+  CVM_INLINE static Reg dot(Reg sum, const Dwords& a, const Weights& b) {
     Reg products;
     for (int k = 0; k < kLanes; ++k) {
       const int16_t *x = a.x + k * kGroup, *y = b.x + k * kGroup;
@@ -114,7 +116,7 @@ struct Scalar {
   static constexpr int kColumnBytes = kLanes * kGroup;
   static void pack_column(const int8_t (*w)[kGroup], char* to) { std::memcpy(to, w, kColumnBytes); }
   CVM_INLINE static ColumnWeights load_column_weights(const char* p) {
-    return load_dwords(reinterpret_cast<const int8_t*>(p));
+    return load_weights(reinterpret_cast<const int8_t*>(p));
   }
   CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) { return dot(sum, x, w); }
   CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {

@@ -22,6 +22,12 @@ constexpr const Isa* kIsas[] = {
 #ifdef CVM_HAS_AVX2
     &kAvx2,
 #endif
+#ifdef CVM_HAS_DOTPROD
+    &kDotprod,
+#endif
+#ifdef CVM_HAS_NEON
+    &kNeon,
+#endif
     &kScalar,
 };
 

@@ -13,9 +13,11 @@ namespace {
 struct Vectors256 {
   static constexpr int kLanes = 8;
   static constexpr int kTile = 6;  // 12 sums, 2 registers of weights, one of activations, one of products
+  static constexpr int kByteOffset = 0;
   using Reg = __m256i;
   using Bytes = __m128i;  // the lower half
   using Dwords = __m256i;
+  using Weights = Dwords;
   struct Mask {
     int count;
     __m256i lanes;
@@ -79,7 +81,7 @@ struct Vectors256 {
   CVM_INLINE static Bytes max_bytes(Bytes a, Bytes b) { return _mm_max_epu8(a, b); }
   CVM_INLINE static Reg widen_bytes(Bytes b) { return _mm256_cvtepu8_epi32(b); }
 
-  CVM_INLINE static Dwords load_dwords(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  CVM_INLINE static Weights load_weights(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   CVM_INLINE static Dwords broadcast(const uint8_t* p) {
     int x;
     std::memcpy(&x, p, sizeof x);

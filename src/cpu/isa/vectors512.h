@@ -10,9 +10,11 @@ namespace {
 
 struct Vectors512 {
   static constexpr int kLanes = 16;
+  static constexpr int kByteOffset = 0;
   using Reg = __m512i;
   using Bytes = __m128i;
   using Dwords = __m512i;
+  using Weights = Dwords;
   using Mask = __mmask16;
 
   CVM_INLINE static Mask first(int n) { return static_cast<Mask>((1u << n) - 1); }
@@ -58,7 +60,7 @@ struct Vectors512 {
   CVM_INLINE static Bytes max_bytes(Bytes a, Bytes b) { return _mm_max_epu8(a, b); }
   CVM_INLINE static Reg widen_bytes(Bytes b) { return _mm512_cvtepu8_epi32(b); }
 
-  CVM_INLINE static Dwords load_dwords(const int8_t* p) { return _mm512_loadu_si512(p); }
+  CVM_INLINE static Weights load_weights(const int8_t* p) { return _mm512_loadu_si512(p); }
   CVM_INLINE static Dwords broadcast(const uint8_t* p) {
     int x;
     std::memcpy(&x, p, sizeof x);
