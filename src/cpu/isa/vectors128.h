@@ -29,7 +29,7 @@ struct Vectors128 {
   }
   CVM_INLINE static Reg load(const uint8_t* p) { return widen_bytes(load_bytes(p)); }
   CVM_INLINE static void store(int32_t* p, Reg v) { vst1q_s32(p, v.low), vst1q_s32(p + 4, v.high); }
-  CVM_INLINE static void store(int16_t* p, Reg v) { vst1q_s16(p, vmovn_high_s32(vmovn_s32(v.low), v.high)); }
+  CVM_INLINE static void store(int16_t* p, Reg v) { vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.low), v.high)); }
   CVM_INLINE static void store(uint8_t* p, Reg v) { vst1_u8(p, bytes(v)); }
 
   // A part of the lanes goes through memory.
