@@ -260,6 +260,7 @@ class Scheduler {
   // image, so that tensors stay in the cache, the rest with all images at once,
   // so that weights do: cut where least has to be read again.
   void choose_by_image() {
+    constexpr int64_t kStart = 4 << 10;  // bytes that could be read in the time that starting a step takes
     if (groups_.empty() || images(groups_[0]) <= 1) return;
     plan_.images = images(groups_[0]);
     std::vector<int64_t> tensors(groups_.size(), 0), weights(groups_.size(), 0);
@@ -276,7 +277,7 @@ class Scheduler {
     }
     int64_t gain = 0, most = 0;
     for (size_t g = 0; g < groups_.size() && images(groups_[g]) == plan_.images; ++g) {
-      gain += tensors[g] - weights[g];
+      gain += tensors[g] - weights[g] - kStart;
       if (gain > most) most = gain, plan_.by_image = g + 1;
     }
   }
