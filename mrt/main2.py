@@ -158,6 +158,8 @@ class Run:
         """Find the threshold of every tensor on a few batches."""
         part = self.settings.calibration
         self.mrt = (self.base if self.split_wanted else self.model).get_mrt()
+        if self.settings.quantization.rounding == "adaptive":
+            self.mrt.set_techniques(rounding="adaptive")
         dataset = self.open_data("CALIBRATION", part.batch, train=True)
         following, samples = dataset.iter_func(), 0
         axis = batch_axis(self.settings.default.input_shape)

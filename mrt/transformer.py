@@ -21,16 +21,19 @@ from mrt.errors import ModelError, MRTError, StateError
 from mrt.graph import Entry, Graph, Node
 from mrt.mxnet_bridge import mx
 from mrt.original import Original
+from mrt.params_file import read_arrays
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
 from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
+from mrt.rounding import Gram
 from mrt.utils import atomic_write, extend_fname
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
 OUT_KEY = "out_key"
+GRAM = "gram:"  # prefix of the arrays of a rounding.Gram in a checkpoint
 SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
 PRESETS = {"default": Quantizer, "original": Original}
 
@@ -191,7 +194,7 @@ class MRT:
         self.softmax_lambd, self.shift_bits = 10, 5
         self.techniques, self.preset = {}, "default"
         self._statistics, self._loaded_ths = {}, {}
-        self.sensitivities = {}
+        self.sensitivities, self.grams = {}, {}
         self._data, self._observed, self._batches = None, False, 0
 
     # --- calibration
@@ -213,7 +216,8 @@ class MRT:
             raise MRTError(f"calibration takes one context, found {len(ctx)}")
         graph = self.current_model.graph
         if not self._observed:
-            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu())
+            grams = self.grams if self.techniques.get("rounding") == "adaptive" else None
+            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu(), grams)
             self._observed = True
             self._batches += 1
             if self._batches <= SENSITIVITY_BATCHES:
@@ -278,22 +282,24 @@ class MRT:
         self.shift_bits = val
 
     def set_techniques(self, **techniques):
-        """Switch techniques of quantization, before `quantize`; all are on by default.
+        """Switch techniques of quantization, before `quantize`; all but adaptive rounding are on by default.
 
         weight_granularity: "channel" (one weight scale per output channel) or "tensor"
         full_range:      non-negative inputs of layers use all codes from -127 to 127
         equalize:        channels of a layer's input get scales of their own where that lowers the rounding noise
         clip_inputs:     a layer's input is clipped where that lowers its mean square error
         bias_correction: biases make up for the mean error of the rounded weights
+        rounding:        of weights: "nearest" or "adaptive", which lets the other weights of an output make up for the error of
+                         each (mrt.rounding). It takes longer and must be chosen before `calibrate`, which gathers what it needs
         two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
                          layers where calibration found it to pay most; 0 for none
         """
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
             raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
-        granularity = techniques.get("weight_granularity", "channel")
-        if granularity not in ("channel", "tensor"):
-            raise MRTError(f"weight_granularity is {granularity!r}, expected 'channel' or 'tensor'")
+        for name, first, second in (("weight_granularity", "channel", "tensor"), ("rounding", "nearest", "adaptive")):
+            if techniques.get(name, first) not in (first, second):
+                raise MRTError(f"{name} is {techniques[name]!r}, expected {first!r} or {second!r}")
         self.techniques.update(techniques)
 
     def set_preset(self, name):
@@ -320,7 +326,8 @@ class MRT:
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
         quantizer, options = self.quantizer()
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options, self.sensitivities, quantizer)
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options, self.sensitivities, quantizer,
+                                self.grams)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -346,12 +353,15 @@ class MRT:
 
     def save(self, model_name, datadir="./data"):
         """Write datadir/model_name.json, .params and .ext (one JSON document per line: old output names, thresholds,
-        precisions, scales, settings)."""
+        precisions, scales, settings). What adaptive rounding needs is kept among the params until the network is quantized."""
         symbol_file, params_file, ext_file = self._files(model_name, datadir)
-        self.current_model.save(symbol_file, params_file)
+        kept = {} if self.current_model.is_quantized() else {
+            f"{GRAM}{field}:{name}": np.atleast_1d(np.asarray(getattr(gram, field), np.float64))
+            for name, gram in self.grams.items() for field in Gram.__slots__}
+        self.current_model.graph.save(symbol_file, params_file, kept)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques, "preset": self.preset,
+                    "techniques": self.techniques, "preset": self.preset, "has_grams": bool(kept),
                     "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
                     "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                       for name, found in self.sensitivities.items()}}
@@ -372,6 +382,9 @@ class MRT:
         mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
         mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
                              for name, found in settings.pop("sensitivities", {}).items()}
+        for name, value in read_arrays(params_file, GRAM).items() if settings.pop("has_grams", False) else ():
+            field, layer = name[len(GRAM):].split(":", 1)
+            setattr(mrt.grams.setdefault(layer, Gram()), field, value if value.ndim > 1 else value.item())
         vars(mrt).update(settings)
         return mrt
 
