@@ -27,10 +27,11 @@ class Gram:
         self.products, self.sums, self.count = products, sums, count
 
     def update(self, inputs):
-        """`inputs`: float32 array (groups, parts, size, positions). Products are summed in float32 within a call, as BLAS
-        forms them, and in float64 beyond."""
-        self.products = np.add(self.products, np.matmul(inputs, inputs.swapaxes(2, 3)), dtype=np.float64)
-        self.sums = self.sums + inputs.sum(axis=3, dtype=np.float64)
+        """`inputs`: array (groups, parts, size, positions). Its products are formed in float64, because of inputs with a small
+        variance about a large mean."""
+        inputs = inputs.astype(np.float64)
+        self.products = self.products + np.matmul(inputs, inputs.swapaxes(2, 3))
+        self.sums = self.sums + inputs.sum(axis=3)
         self.count += inputs.shape[3]
 
     def moments(self, place, means):

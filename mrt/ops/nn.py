@@ -126,7 +126,8 @@ class _Weighted(Operator):
         def per_part(values):
             return values.reshape(groups, -1, parts, size).swapaxes(1, 2)
 
-        finer, means, rounded, scale_w = per_input(finer, 1.0), per_input(means, 0.0), per_part(codes), scale_w.reshape(groups, -1)
+        finer, means, rounded = per_input(finer, 1.0), per_input(means, 0.0), per_part(codes)
+        scale_w = scale_w.reshape(groups, -1)
         step = max(1, CHUNK_ELEMENTS // (size * (size + len(weight) // groups)))
         for begin in range(0, groups, step):
             for part in range(parts):
@@ -141,7 +142,8 @@ class _Weighted(Operator):
         """Into how many parts the input channels of a group are divided for `patches`: so that none holds more than MAX_WIDTH
         inputs of an output."""
         channels, window = weight.shape[1], int(np.prod(weight.shape[2:]))
-        return next(n for n in range(1, channels + 1) if channels % n == 0 and (channels // n * window <= MAX_WIDTH or n == channels))
+        divisors = (n for n in range(1, channels + 1) if channels % n == 0)
+        return next((n for n in divisors if channels // n * window <= MAX_WIDTH), channels)
 
     def weight_steps(self, node, x, shares, scale, weight):
         """What one unit of the weights stands for in each output channel: the root mean square over the input channels, which
