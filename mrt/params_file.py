@@ -37,7 +37,7 @@ def load_params(graph, symbol_file, params_file):
 
 
 def read_arrays(params_file, prefix):
-    """The arrays of a file whose names begin with `prefix`, by name."""
+    """The arrays of a file whose names begin with `prefix` (a tuple: any of them), in the order of the file."""
     return {name: value for name, value in _read(params_file).items() if name.startswith(prefix)}
 
 

@@ -57,7 +57,7 @@ class Options(NamedTuple):
     softmax_lambd: float = 10
     weight_granularity: str = "channel"
     full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
-    bias_correction: bool = True
+    bias_correction: str = "analytic"  # or "none", or "empirical"
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
     rounding: str = "nearest"  # of weights; or "adaptive"
@@ -245,12 +245,17 @@ class Quantizer:
 
     def mean(self, node, i):
         """Mean of every channel (axis 1) of input i over the calibration data, or None when it was not measured."""
-        seen = self.channels.get(self.source(node, i).name) if self.options.bias_correction else None
+        seen = self.channels.get(self.source(node, i).name) if self.options.bias_correction != "none" else None
         return None if seen is None else seen.mean
 
     def gram(self, node):
         """The rounding.Gram of a layer's inputs, or None where its weights are rounded to the nearest integers."""
-        return self.grams.get(node.name) if self.options.rounding == "adaptive" else None
+        if self.options.rounding == "nearest":
+            return None
+        if node.name not in self.grams:
+            raise MRTError(f"adaptive rounding needs second moments of the inputs of {node.name}, and none were gathered; choose "
+                           "it (set_techniques, [QUANTIZATION] Rounding) before calibrate, and calibrate again")
+        return self.grams[node.name]
 
     def constant(self, codes, precision, hint):
         """Entry of new integers, named after the parameter they stand for."""
@@ -483,9 +488,6 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None, qua
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    if options.rounding == "adaptive" and not grams:
-        raise MRTError("adaptive rounding needs second moments of the inputs of all layers, and none were gathered; choose it "
-                       "(set_techniques, [QUANTIZATION] Rounding) before calibrate, and calibrate again")
     shapes = graph.infer_shapes()
     facts = graph, shapes, thresholds, channels, options, sensitivities
     return quantizer(*facts, two_parts(*facts, quantizer), grams).run()
@@ -497,7 +499,8 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quant
     more than its share of the cost."""
     if not options.two_part_budget or not sensitivities or not quantizer.takes_parts:
         return {}
-    quantizer = quantizer(graph, shapes, thresholds, channels, options, sensitivities)
+    # how weights are rounded makes no difference here but in time
+    quantizer = quantizer(graph, shapes, thresholds, channels, options._replace(rounding="nearest"), sensitivities)
     quantizer.run()
     costs = {}
     for node in graph.topological():

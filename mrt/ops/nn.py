@@ -48,10 +48,11 @@ class _Weighted(Operator):
         if low_bits:
             weights.append(q.constant(codes - (high << low_bits), q.weight_precision, name))
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
-        attrs["no_bias"] = not bias.any()
+        moved = q.options.bias_correction == "empirical"  # later, by mrt.bias, within the width of the products
+        attrs["no_bias"] = not (moved or bias.any())
         inputs, precision = [weights[-1]], 0
-        if bias.any():
-            precision = arithmetic.bits(bias)
+        if moved or bias.any():
+            precision = max(arithmetic.bits(bias), width if moved else 0)
             inputs.append(q.constant(bias, precision, node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"))
         total = max(width, precision) + 1 if precision else width
         if total > arithmetic.MAX_BITS:

@@ -41,9 +41,9 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(3, 1, 1)
 CALIBRATION, BATCH = 64, 16
 ZOO_NETS = ("resnet18_v1", "resnet50_v1", "mobilenet1.0", "mobilenetv2_1.0", "squeezenet1.0", "densenet121")
-LEAST = {"weight_granularity": "tensor", "two_part_budget": 0, "rounding": "nearest"}
+LEAST = {"weight_granularity": "tensor", "bias_correction": "none", "rounding": "nearest", "two_part_budget": 0}
 OFF = {name: LEAST.get(name, False) for name in TECHNIQUES}
-OPTIONAL = {"rounding": "adaptive"}  # off by default, because they take longer; chosen before calibration
+OPTIONAL = {"rounding": "adaptive", "bias_correction": "empirical"}  # they take longer; chosen before calibration
 ON = {name: Options._field_defaults[name] for name in TECHNIQUES}
 
 

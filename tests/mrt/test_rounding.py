@@ -118,7 +118,7 @@ def noise(layer, rounding, **techniques):
     return ((codes / mrt.get_output_scales()[0] - real) ** 2).mean()
 
 
-@pytest.mark.parametrize("techniques", [{}, {"bias_correction": False}], ids=["bias corrected", "bias kept"])
+@pytest.mark.parametrize("techniques", [{}, {"bias_correction": "none"}], ids=["bias corrected", "bias kept"])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_outputs_of_a_layer_have_less_noise_on_unseen_data(layer, techniques):
     assert noise(layer, "adaptive", **techniques) < noise(layer, "nearest", **techniques) / 1.5
