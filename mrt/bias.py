@@ -1,5 +1,6 @@
 """Empirical bias correction: the mean of every output channel of every layer of the integer network becomes that of the float
-network (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019, appendix D).
+network (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019, section 4.2, with
+calibration data).
 
 What the bias is corrected by in `mrt.ops.nn` is what rounded weights do to the mean of the outputs, for the inputs of the float
 network. Here the integer network runs on samples, and what is left is measured, with all that rounded and clipped inputs do.
