@@ -12,6 +12,7 @@ from mrt.errors import MRTError
 from mrt.graph import invoke
 from mrt.mxnet_bridge import mx
 from mrt.ops import operator_of
+from mrt.rounding import Gram
 
 __all__ = ["METHODS", "Channels", "Sensitivity", "Statistics", "channels", "observe", "sensitivities", "thresholds"]
 
@@ -155,9 +156,10 @@ class Channels(NamedTuple):
     clip254: float = 1.0
 
 
-def observe(graph, data, statistics, ctx):
+def observe(graph, data, statistics, ctx, grams=None):
     """Run a prepared graph on one batch (NDArray or numpy, the shape of `data`) in float32 and update `statistics`
-    (name -> Statistics, filled here) for every node that is not a parameter.
+    (name -> Statistics, filled here) for every node that is not a parameter, and `grams` (name -> rounding.Gram) for every
+    Convolution and FullyConnected unless it is None.
 
     Nodes run one by one and a result is dropped after its last consumer, so memory holds the live tensors, not the network.
     """
@@ -169,7 +171,12 @@ def observe(graph, data, statistics, ctx):
         if node.is_variable:
             results = [mx.nd.array(data, dtype="float32", ctx=ctx)]
         else:
-            results = invoke(node, [_value(graph, values, e, ctx) for e in node.inputs])
+            inputs = [_value(graph, values, e, ctx) for e in node.inputs]
+            results = invoke(node, inputs)
+            if grams is not None and node.op in LAYERS:
+                weight, gram = graph.params[node.inputs[1].node.name], grams.setdefault(node.name, Gram())
+                for part in _parts(inputs[0]):
+                    gram.update(operator_of(node).patches(node, part, weight))
         seen = statistics.setdefault(node.name, Statistics())
         for part in _parts(results[0]):
             seen.update(part)

@@ -228,7 +228,11 @@ class Quantization:
     full_range: bool = key(BOOL, True, "non-negative inputs of layers use the codes below 0 too")
     equalize: bool = key(BOOL, True, "channels of a layer's input get scales of their own where that pays")
     clip_inputs: bool = key(BOOL, True, "a layer's input is clipped where that lowers its mean square error")
-    bias_correction: bool = key(BOOL, True, "biases make up for the mean error of rounded weights")
+    bias_correction: str = key(STR, "analytic", "biases make up for the mean error of rounded weights (analytic), or for all "
+                               "that is measured on calibration data (empirical), which takes longer",
+                               choices=("none", "analytic", "empirical"))
+    rounding: str = key(STR, "nearest", "how weights become integers: nearest, or adaptive, which takes longer and is more "
+                        "accurate", choices=("nearest", "adaptive"))
     two_part_budget: float = key(FLOAT, 0.02, "share of the cost to spend on layers in two parts", low=0)
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()

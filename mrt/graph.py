@@ -250,10 +250,10 @@ class Graph:
         graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {})
         return Graph(graph.outputs, load_params(graph, symbol_file, params_file))
 
-    def save(self, symbol_file, params_file):
-        """Write both files; the same graph gives the same bytes."""
+    def save(self, symbol_file, params_file, more=None):
+        """Write both files; the same graph gives the same bytes. `more`: further arrays by name, for `params_file` to keep."""
         atomic_write(symbol_file, self.to_symbol().tojson())
-        save_params(self.params, params_file)
+        save_params({**self.params, **(more or {})}, params_file)
 
 
 def invoke(node, arrays):

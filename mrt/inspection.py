@@ -30,6 +30,7 @@ import numpy as np
 from mrt import arithmetic, config, main2, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
+from mrt.bias import correct_means
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, invoke
 from mrt.mxnet_bridge import mx
@@ -214,8 +215,10 @@ def inspect(mrt, batches, progress=None):
     shapes = graph.infer_shapes()
     kind, options = mrt.quantizer()
     facts = graph, shapes, mrt.th_dict, mrt.channels, options, mrt.sensitivities
-    quantizer = type("Recorder", (Recording, kind), {})(*facts, two_parts(*facts, kind))
+    quantizer = type("Recorder", (Recording, kind), {})(*facts, two_parts(*facts, kind), mrt.grams)
     result = quantizer.run()
+    if options.bias_correction == "empirical":
+        correct_means(graph, result, mrt.samples)
     probes, by_input = _probes(graph, quantizer, result)
     flat = [(node, probe) for node, found in probes.items() for probe in found]
     integers = simulate.lower(Graph([probe.tensor.entry for _, probe in flat], quantizer.params))

@@ -158,6 +158,8 @@ class Run:
         """Find the threshold of every tensor on a few batches."""
         part = self.settings.calibration
         self.mrt = (self.base if self.split_wanted else self.model).get_mrt()
+        if self.settings.quantization.preset == "default":  # for those that calibration has to gather something for
+            self.mrt.set_techniques(**{name: getattr(self.settings.quantization, name) for name in TECHNIQUES})
         dataset = self.open_data("CALIBRATION", part.batch, train=True)
         following, samples = dataset.iter_func(), 0
         axis = batch_axis(self.settings.default.input_shape)
@@ -172,6 +174,7 @@ class Run:
             self.mrt.set_data(data)
             self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
+        self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:
             self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.model_dir)
             self._save_top()

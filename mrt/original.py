@@ -29,7 +29,7 @@ from mrt.quantize import Quantizer, Tensor
 __all__ = ["Original", "integer_float"]
 
 LAYER_BITS, WIDE_BITS, INDEX_BITS = 8, 16, 8
-OFF = {"weight_granularity": "tensor", "full_range": False, "equalize": False, "clip_inputs": False, "bias_correction": False}
+OFF = {"weight_granularity": "tensor", "full_range": False, "equalize": False, "clip_inputs": False, "bias_correction": "none"}
 
 
 def integer_float(value, width):

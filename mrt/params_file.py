@@ -8,7 +8,7 @@ from mrt.errors import ModelError
 from mrt.mxnet_bridge import mx
 from mrt.utils import atomic_path
 
-__all__ = ["load_params", "save_params"]
+__all__ = ["load_params", "read_arrays", "save_params"]
 
 # Which inputs of an operator hold parameters: without a value such a variable is a missing parameter, not a network input.
 _PARAM_INPUTS = {"Convolution": (1, 2), "Deconvolution": (1, 2), "FullyConnected": (1, 2), "BatchNorm": (1, 2, 3, 4),
@@ -34,6 +34,11 @@ def load_params(graph, symbol_file, params_file):
     variables = [node for node in graph.topological() if node.is_variable]
     names = _match(variables, stored, _required(graph), symbol_file, params_file)
     return {name: _checked(name, stored[source], params_file) for name, source in names.items()}
+
+
+def read_arrays(params_file, prefix):
+    """The arrays of a file whose names begin with `prefix` (a tuple: any of them), in the order of the file."""
+    return {name: value for name, value in _read(params_file).items() if name.startswith(prefix)}
 
 
 def _read(path):

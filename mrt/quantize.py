@@ -57,14 +57,15 @@ class Options(NamedTuple):
     softmax_lambd: float = 10
     weight_granularity: str = "channel"
     full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
-    bias_correction: bool = True
+    bias_correction: str = "analytic"  # or "none", or "empirical"
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
+    rounding: str = "nearest"  # of weights; or "adaptive"
     two_part_budget: float = 0.02  # share of the cost of all layers that inputs or weights in two parts may add
     shift_bits: int = 5  # for mrt.original alone
 
 
-TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction", "two_part_budget")
+TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction", "rounding", "two_part_budget")
 
 
 class Quantized(NamedTuple):
@@ -82,11 +83,11 @@ class Quantizer:
     weight_precision = 8
     takes_parts = True  # whether layers may be taken in two parts unasked
 
-    def __init__(self, graph, shapes, thresholds, channels, options, sensitivities=None, parts=None):
+    def __init__(self, graph, shapes, thresholds, channels, options, sensitivities=None, parts=None, grams=None):
         """`sensitivities`: layer name -> list of calibrate.Sensitivity. `parts`: layer -> "input" or "weight", whichever is taken
-        in two parts."""
+        in two parts. `grams`: layer name -> rounding.Gram, for adaptive rounding."""
         self.graph, self.shapes, self.thresholds, self.channels, self.options = graph, shapes, thresholds, channels, options
-        self.sensitivities, self.parts, self.noise = sensitivities or {}, parts or {}, {}
+        self.sensitivities, self.parts, self.grams, self.noise = sensitivities or {}, parts or {}, grams or {}, {}
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
         self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
@@ -244,8 +245,17 @@ class Quantizer:
 
     def mean(self, node, i):
         """Mean of every channel (axis 1) of input i over the calibration data, or None when it was not measured."""
-        seen = self.channels.get(self.source(node, i).name) if self.options.bias_correction else None
+        seen = self.channels.get(self.source(node, i).name) if self.options.bias_correction != "none" else None
         return None if seen is None else seen.mean
+
+    def gram(self, node):
+        """The rounding.Gram of a layer's inputs, or None where its weights are rounded to the nearest integers."""
+        if self.options.rounding == "nearest":
+            return None
+        if node.name not in self.grams:
+            raise MRTError(f"adaptive rounding needs second moments of the inputs of {node.name}, and none were gathered; choose "
+                           "it (set_techniques, [QUANTIZATION] Rounding) before calibrate, and calibrate again")
+        return self.grams[node.name]
 
     def constant(self, codes, precision, hint):
         """Entry of new integers, named after the parameter they stand for."""
@@ -468,10 +478,10 @@ class Quantizer:
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
 
 
-def quantize_graph(graph, thresholds, channels, options, sensitivities=None, quantizer=Quantizer):
+def quantize_graph(graph, thresholds, channels, options, sensitivities=None, quantizer=Quantizer, grams=None):
     """Quantize a prepared graph. `thresholds`: name -> bound of |tensor| for every node; `channels`: name ->
     calibrate.Channels, where known; `sensitivities`: layer name -> list of calibrate.Sensitivity; `quantizer`: the class that
-    does it. Returns a Quantized."""
+    does it; `grams`: layer name -> rounding.Gram, for adaptive rounding. Returns a Quantized."""
     missing = [node.name for node in graph.topological() if node.name not in thresholds]
     if missing:
         raise MRTError(f"{len(missing)} nodes have no threshold, {missing[0]} first; calibrate before quantize")
@@ -480,7 +490,7 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None, qua
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
     shapes = graph.infer_shapes()
     facts = graph, shapes, thresholds, channels, options, sensitivities
-    return quantizer(*facts, two_parts(*facts, quantizer)).run()
+    return quantizer(*facts, two_parts(*facts, quantizer), grams).run()
 
 
 def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quantizer=Quantizer):
@@ -489,7 +499,8 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quant
     more than its share of the cost."""
     if not options.two_part_budget or not sensitivities or not quantizer.takes_parts:
         return {}
-    quantizer = quantizer(graph, shapes, thresholds, channels, options, sensitivities)
+    # how weights are rounded makes no difference here but in time
+    quantizer = quantizer(graph, shapes, thresholds, channels, options._replace(rounding="nearest"), sensitivities)
     quantizer.run()
     costs = {}
     for node in graph.topological():

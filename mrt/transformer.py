@@ -17,20 +17,26 @@ import numpy as np
 from mrt import calibrate, compiler, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import bits
+from mrt.bias import MAX_SAMPLES, correct_means
 from mrt.errors import ModelError, MRTError, StateError
 from mrt.graph import Entry, Graph, Node
 from mrt.mxnet_bridge import mx
 from mrt.original import Original
+from mrt.params_file import read_arrays
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
 from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
+from mrt.rounding import Gram
 from mrt.utils import atomic_write, extend_fname
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
 OUT_KEY = "out_key"
+CHOICES = {"weight_granularity": ("channel", "tensor"), "bias_correction": ("analytic", "none", "empirical"),
+           "rounding": ("nearest", "adaptive")}
+GRAM, SAMPLE = "gram:", "sample:"  # prefixes of arrays in a checkpoint: of a rounding.Gram, of `MRT.samples`
 SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
 PRESETS = {"default": Quantizer, "original": Original}
 
@@ -191,7 +197,7 @@ class MRT:
         self.softmax_lambd, self.shift_bits = 10, 5
         self.techniques, self.preset = {}, "default"
         self._statistics, self._loaded_ths = {}, {}
-        self.sensitivities = {}
+        self.sensitivities, self.grams, self.samples = {}, {}, []
         self._data, self._observed, self._batches = None, False, 0
 
     # --- calibration
@@ -213,7 +219,11 @@ class MRT:
             raise MRTError(f"calibration takes one context, found {len(ctx)}")
         graph = self.current_model.graph
         if not self._observed:
-            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu())
+            grams = self.grams if self.techniques.get("rounding") == "adaptive" else None
+            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu(), grams)
+            if self.techniques.get("bias_correction") == "empirical":
+                left = MAX_SAMPLES - sum(map(len, self.samples))
+                self.samples += [self._data[:left].asnumpy()] if left > 0 else []
             self._observed = True
             self._batches += 1
             if self._batches <= SENSITIVITY_BATCHES:
@@ -278,22 +288,27 @@ class MRT:
         self.shift_bits = val
 
     def set_techniques(self, **techniques):
-        """Switch techniques of quantization, before `quantize`; all are on by default.
+        """Switch techniques of quantization, before `quantize`. The default is the most accurate that takes no longer; adaptive
+        rounding and empirical bias correction must be chosen before `calibrate`, which keeps what they need.
 
         weight_granularity: "channel" (one weight scale per output channel) or "tensor"
         full_range:      non-negative inputs of layers use all codes from -127 to 127
         equalize:        channels of a layer's input get scales of their own where that lowers the rounding noise
         clip_inputs:     a layer's input is clipped where that lowers its mean square error
-        bias_correction: biases make up for the mean error of the rounded weights
+        bias_correction: "analytic": biases make up for the mean error of the rounded weights; "empirical": for the mean error
+                         of every layer of the integer network, measured on the first samples (mrt.bias), whose tensors must
+                         fit into memory; or "none"
+        rounding:        of weights: "nearest" or "adaptive", which lets the other weights of an output make up for the error of
+                         each (mrt.rounding)
         two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
                          layers where calibration found it to pay most; 0 for none
         """
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
             raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
-        granularity = techniques.get("weight_granularity", "channel")
-        if granularity not in ("channel", "tensor"):
-            raise MRTError(f"weight_granularity is {granularity!r}, expected 'channel' or 'tensor'")
+        for name, choices in CHOICES.items():
+            if techniques.get(name, choices[0]) not in choices:
+                raise MRTError(f"{name} is {techniques[name]!r}, expected {' or '.join(map(repr, choices))}")
         self.techniques.update(techniques)
 
     def set_preset(self, name):
@@ -320,7 +335,10 @@ class MRT:
         if not self.th_dict:
             raise StateError("quantize needs thresholds: call set_data and calibrate first, or set_th_dict")
         quantizer, options = self.quantizer()
-        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options, self.sensitivities, quantizer)
+        result = quantize_graph(self.current_model.graph, self.th_dict, self.channels, options, self.sensitivities, quantizer,
+                                self.grams)
+        if options.bias_correction == "empirical":
+            correct_means(self.current_model.graph, result, self.samples)
         for name, precision in result.precisions.items():
             self.precs[name][OUT_KEY] = precision
         self.scales = {name: _plain(scale) for name, scale in result.scales.items()}
@@ -346,12 +364,17 @@ class MRT:
 
     def save(self, model_name, datadir="./data"):
         """Write datadir/model_name.json, .params and .ext (one JSON document per line: old output names, thresholds,
-        precisions, scales, settings)."""
+        precisions, scales, settings). What adaptive rounding and empirical bias correction need is kept among the params until
+        the network is quantized."""
         symbol_file, params_file, ext_file = self._files(model_name, datadir)
-        self.current_model.save(symbol_file, params_file)
+        kept = {} if self.current_model.is_quantized() else {
+            f"{GRAM}{field}:{name}": np.atleast_1d(np.asarray(getattr(gram, field), np.float64))
+            for name, gram in self.grams.items() for field in Gram.__slots__}
+        kept.update({} if self.current_model.is_quantized() else {f"{SAMPLE}{i}": v for i, v in enumerate(self.samples)})
+        self.current_model.graph.save(symbol_file, params_file, kept)
         settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
                     "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques, "preset": self.preset,
+                    "techniques": self.techniques, "preset": self.preset, "keeps_arrays": bool(kept),
                     "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
                     "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                       for name, found in self.sensitivities.items()}}
@@ -372,6 +395,13 @@ class MRT:
         mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
         mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
                              for name, found in settings.pop("sensitivities", {}).items()}
+        kept = read_arrays(params_file, (GRAM, SAMPLE)) if settings.pop("keeps_arrays", False) else {}
+        for name, value in kept.items():
+            if name.startswith(SAMPLE):
+                mrt.samples.append(value)
+                continue
+            field, layer = name[len(GRAM):].split(":", 1)
+            setattr(mrt.grams.setdefault(layer, Gram()), field, value if value.ndim > 1 else value.item())
         vars(mrt).update(settings)
         return mrt
 

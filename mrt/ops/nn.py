@@ -6,10 +6,12 @@ from mrt.errors import MRTError
 from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, register
 from mrt.ops.transform import sliced
+from mrt.rounding import MAX_WIDTH, compensated
 
 # products summed per output, so that 8-bit operands and a bias stay inside 32 bits
 MAX_PRODUCTS = 32767
 CHUNK_ELEMENTS = 1 << 20
+GRAM_POSITIONS = 1 << 10  # of a sample that its second moments take at most, evenly spaced
 LOW_BITS = 7  # at most, of the low part of an operand in two parts
 
 
@@ -46,10 +48,11 @@ class _Weighted(Operator):
         if low_bits:
             weights.append(q.constant(codes - (high << low_bits), q.weight_precision, name))
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
-        attrs["no_bias"] = not bias.any()
+        moved = q.options.bias_correction == "empirical"  # later, by mrt.bias, within the width of the products
+        attrs["no_bias"] = not (moved or bias.any())
         inputs, precision = [weights[-1]], 0
-        if bias.any():
-            precision = arithmetic.bits(bias)
+        if moved or bias.any():
+            precision = max(arithmetic.bits(bias), width if moved else 0)
             inputs.append(q.constant(bias, precision, node.inputs[2].node.name if len(node.inputs) > 2 else f"{node.name}_bias"))
         total = max(width, precision) + 1 if precision else width
         if total > arithmetic.MAX_BITS:
@@ -98,14 +101,50 @@ class _Weighted(Operator):
         scale_w = arithmetic.scale_for(threshold, q.weight_precision) * 2 ** low_bits
         limit = arithmetic.code_range(q.weight_precision) << low_bits
         codes = np.empty(weight.shape, np.int32 if low_bits else np.int8)
+        gram = None if low_bits else q.gram(node)
+        if gram is not None:
+            self.adapt(node, codes, gram, weight, np.broadcast_to(scale_w, len(weight)), scale_x, finer, means, limit)
         for rows in _chunks(weight):
             column = np.reshape(np.broadcast_to(scale_w, len(weight))[rows], (-1,) + (1,) * (weight.ndim - 1))
             steps = column if finer is None else column / _rows(finer, rows)
-            codes[rows] = np.clip(np.rint(np.asarray(weight[rows], np.float64) * steps), -limit, limit)
+            if gram is None:
+                codes[rows] = np.clip(np.rint(np.asarray(weight[rows], np.float64) * steps), -limit, limit)
             if means is not None:
                 bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
         return codes, arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64), scale
+
+    def adapt(self, node, codes, gram, weight, scale_w, scale_x, finer, means, limit):
+        """Fill in `codes` by adaptive rounding (see `mrt.rounding`). `finer`, `means`: as `of_inputs` shapes them, or None. What
+        the errors do to the mean of the outputs does not count where the bias makes up for it."""
+        groups, parts, size = gram.sums.shape
+
+        def per_input(values, default):
+            values = np.full((1, 1), default) if values is None else values[::max(len(values) // groups, 1)]
+            return np.broadcast_to(values.reshape(values.shape + (1,) * (weight.ndim - values.ndim)),
+                                   (groups,) + weight.shape[1:]).reshape(groups, parts, size)
+
+        def per_part(values):
+            return values.reshape(groups, -1, parts, size).swapaxes(1, 2)
+
+        finer, means, rounded = per_input(finer, 1.0), per_input(means, 0.0), per_part(codes)
+        scale_w = scale_w.reshape(groups, -1)
+        step = max(1, CHUNK_ELEMENTS // (size * (size + len(weight) // groups)))
+        for begin in range(0, groups, step):
+            for part in range(parts):
+                place = slice(begin, begin + step), part
+                larger = finer[place][:, None, :]
+                moments = gram.moments(place, means) * larger * larger.swapaxes(1, 2)
+                moments += np.eye(size) / (12 * scale_x ** 2)  # the rounding of the inputs
+                exact = per_part(weight)[place] * (scale_w[place[0]][:, :, None] / larger)
+                rounded[place] = compensated(exact, moments, limit)
+
+    def parts(self, node, weight):
+        """Into how many parts the input channels of a group are divided for `patches`: so that none holds more than MAX_WIDTH
+        inputs of an output."""
+        channels, window = weight.shape[1], int(np.prod(weight.shape[2:]))
+        divisors = (n for n in range(1, channels + 1) if channels % n == 0)
+        return next((n for n in divisors if channels // n * window <= MAX_WIDTH), channels)
 
     def weight_steps(self, node, x, shares, scale, weight):
         """What one unit of the weights stands for in each output channel: the root mean square over the input channels, which
@@ -138,6 +177,10 @@ class _Weighted(Operator):
     def of_inputs(self, node, vector, weight):
         """One value per input channel, shaped to broadcast with the weights."""
         return vector.reshape((1, -1))
+
+    def patches(self, node, x, weight):
+        """What the weights of an output are multiplied with, (groups, parts, inputs, positions), for the float32 input `x`."""
+        return x.T.reshape(1, self.parts(node, weight), -1, len(x))
 
     def rounding_noise(self, node, bounds, square, limit, q):
         """For each of several vectors of input channel bounds: the variance that rounding adds to the outputs, all channels
@@ -243,6 +286,19 @@ class Convolution(_Weighted):
         groups = node.int("num_group", 1)
         rows = vector.reshape(groups, -1, 1, 1)
         return rows if groups == 1 else np.repeat(rows, len(weight) // groups, axis=0)
+
+    def patches(self, node, x, weight):
+        (top, left), (down, right), kernel = node.tuple("pad") or (0, 0), node.tuple("stride") or (1, 1), weight.shape[2:]
+        dilate = node.tuple("dilate") or (1, 1)
+        x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, [d * (k - 1) + 1 for d, k in zip(dilate, kernel)], axis=(2, 3))
+        windows = windows[:, :, ::down, ::right, ::dilate[0], ::dilate[1]]
+        every = 1
+        while -(-windows.shape[2] // every) * -(-windows.shape[3] // every) > GRAM_POSITIONS:
+            every += 1
+        windows = windows[:, :, ::every, ::every].transpose(1, 4, 5, 0, 2, 3)
+        groups, parts = node.int("num_group", 1), self.parts(node, weight)
+        return windows.reshape(groups, parts, -1, int(np.prod(windows.shape[3:])))
 
     def padded(self, node, entry, zero, q):
         pad = node.tuple("pad") or (0, 0)

@@ -42,6 +42,7 @@ def test_defaults(write):
     assert settings.calibration.batch == 16 and settings.calibration.calibrate_num == 1
     assert settings.calibration.lambda_ is None and settings.calibration.calibrate_method == "absmax"
     assert settings.quantization.input_precision == 8 and settings.quantization.output_precision is None
+    assert settings.quantization.rounding == "nearest" and settings.quantization.bias_correction == "analytic"
     assert settings.quantization.softmax_lambd == 10 and settings.quantization.shift_bits == 5
     assert settings.default.start == "DEFAULT" and settings.default.verbosity == 0
     assert settings.evaluation is None and settings.compilation is None
@@ -163,6 +164,11 @@ def test_relative_paths_start_at_the_file(write, tmp_path, monkeypatch):
     ("Dataset = mnist", "Dataset = mnist\nCalibrate_method = max", ["Calibrate_method: found 'max'", "absmax"]),
     ("Dataset = mnist", "Dataset = mnist\nCalibrate_method = lambda", ["lambda needs a value for Lambda"]),
     ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nPreset = orginal", ["did you mean 'original'?"]),
+    ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nBias_correction = True",
+     ["Bias_correction: found 'True', expected one of none, analytic, empirical"]),
+    ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nRounding = adaptve", ["Rounding: found", "did you mean 'adaptive'?"]),
+    ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nPreset = original\nRounding = adaptive",
+     ["[QUANTIZATION] Rounding: Preset = original knows nothing of it"]),
     ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nPreset = original\nEqualize = True",
      ["[QUANTIZATION] Equalize: Preset = original knows nothing of it"]),
     ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nThresholds = a: 1, a: 2", ["'a' is given twice"]),

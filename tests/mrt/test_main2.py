@@ -158,6 +158,20 @@ def test_resuming_gives_the_same_files(folder, capsys, start, skipped):
     assert compiled(folder) == first
 
 
+@pytest.mark.parametrize("key", ["Rounding = adaptive", "Bias_correction = empirical"])
+def test_what_slower_techniques_need_is_kept(folder, capsys, key):
+    assert main2.main([with_start(folder, "DEFAULT")]) == 0
+    plain = compiled(folder)
+    text = f"Dump = True\n{key}"
+    assert "before calibrate" in refused(with_start(folder, "CALIBRATION", QUANTIZATION=text), capsys)
+    assert main2.main([with_start(folder, "DEFAULT", QUANTIZATION=text)]) == 0
+    first = compiled(folder)
+    assert first["params"] != plain["params"]
+    assert main2.main([with_start(folder, "CALIBRATION", QUANTIZATION=text)]) == 0
+    assert compiled(folder) == first
+    assert main2.main([with_start(folder, "CALIBRATION", QUANTIZATION="Preset = original")]) == 0
+
+
 def test_stale_checkpoints_are_refused(folder, capsys):
     assert main2.main([with_start(folder, "DEFAULT")]) == 0
     text = refused(with_start(folder, "CALIBRATION", CALIBRATION="Calibrate_num = 3"), capsys)

@@ -211,9 +211,11 @@ def test_a_float_model_does_not_compile(tmp_path):
 
 
 TECHNIQUES = [{}, {"weight_granularity": "tensor"}, {"full_range": False}, {"equalize": False}, {"clip_inputs": False},
-              {"bias_correction": False}, {"two_part_budget": 0}, {"two_part_budget": 1},
+              {"bias_correction": "none"}, {"bias_correction": "empirical"}, {"rounding": "adaptive"},
+              {"two_part_budget": 0}, {"two_part_budget": 1},
+              {"rounding": "adaptive", "bias_correction": "none", "equalize": False, "weight_granularity": "tensor"},
               {"weight_granularity": "tensor", "full_range": False, "equalize": False, "clip_inputs": False,
-               "bias_correction": False, "two_part_budget": 0}]
+               "bias_correction": "none", "two_part_budget": 0}]
 
 
 @pytest.mark.parametrize("techniques", TECHNIQUES, ids=lambda t: ",".join(t) or "default")
@@ -236,6 +238,10 @@ def test_unknown_techniques_are_refused():
         model.get_mrt().set_techniques(magic=True)
     with pytest.raises(MRTError, match="weight_granularity is 'pixel'"):
         model.get_mrt().set_techniques(weight_granularity="pixel")
+    with pytest.raises(MRTError, match="bias_correction is True, expected 'analytic' or 'none' or 'empirical'"):
+        model.get_mrt().set_techniques(bias_correction=True)
+    with pytest.raises(MRTError, match="rounding is 'best', expected 'nearest' or 'adaptive'"):
+        model.get_mrt().set_techniques(rounding="best")
 
 
 def test_channels_of_very_different_ranges_get_scales_of_their_own():

@@ -1,0 +1,104 @@
+"""Empirical bias correction: the mean of every output channel of every layer of the integer network becomes that of the float
+network (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019, section 4.2, with
+calibration data).
+
+What the bias is corrected by in `mrt.ops.nn` is what rounded weights do to the mean of the outputs, for the inputs of the float
+network. Here the integer network runs on samples, and what is left is measured, with all that rounded and clipped inputs do.
+"""
+import numpy as np
+
+from mrt import sim_quant_helper as sim
+from mrt.arithmetic import code_range
+from mrt.errors import MRTError
+from mrt.graph import invoke
+from mrt.mxnet_bridge import mx
+from mrt.simulate import lower
+
+__all__ = ["MAX_SAMPLES", "correct_means"]
+
+MAX_SAMPLES = 64
+LAYERS = ("Convolution", "FullyConnected")
+
+
+def correct_means(graph, result, batches):
+    """Change, in place, the biases in `result`, the Quantized of the float `graph`, layer by layer from input to output.
+
+    `batches`: list of float arrays of the network's input shape. Memory holds the tensors of the integer network that are live,
+    for all batches together.
+    """
+    if not batches:
+        raise MRTError("empirical bias correction needs samples, and none were kept; choose it (set_techniques, [QUANTIZATION] "
+                       "Bias_correction) before calibrate, and calibrate again")
+    layers = {node: result.tensors[node.name] for node in graph.topological() if node.op in LAYERS}
+    means = _float_means(graph, layers, batches)
+    data, integers = result.tensors["data"], lower(result.graph)
+    ext = {"data": {"scale": data.scale, "target_bit": data.precision}}
+    batches = [sim.load_real_data(mx.nd.array(batch, dtype="float64"), "data", ext) for batch in batches]
+    computed = {tensor.entry.node.name: (node, tensor) for node, tensor in layers.items()}
+    for node, results in _in_step(integers, batches, "float64"):
+        if node.name in computed:
+            layer, tensor = computed[node.name]
+            bias = _bias(tensor.entry.node, result.graph)
+            if bias is not None:
+                error = means[layer] - _mean(results) / tensor.scale
+                change = _changed(bias, np.rint(error * tensor.scale))
+                shape = (1, -1) + (1,) * (results[0].ndim - 2)
+                results[:] = [values + mx.nd.array(change.reshape(shape), dtype="float64") for values in results]
+
+
+def _bias(node, graph):
+    """(values, precision) of the bias of a layer, in two parts or not; None for a layer that is computed otherwise."""
+    layer = node.inputs[1].node if node.op == "broadcast_add" else node
+    if layer.op not in LAYERS:
+        return None
+    bias = layer.inputs[2].node
+    return graph.params[bias.name], bias.int("precision")
+
+
+def _changed(bias, change):
+    """Add `change` to the values of a bias as far as its precision goes; returns what was added."""
+    values, precision = bias
+    before, limit = values.astype(np.int64), code_range(precision)
+    values[...] = np.clip(before + change, -limit, limit)
+    return values - before
+
+
+def _float_means(graph, layers, batches):
+    sums = dict.fromkeys(layers, 0.0)
+    for batch in batches:
+        for node, results in _in_step(graph, [mx.nd.array(batch)], "float32"):
+            if node in layers:
+                sums[node] = sums[node] + _mean(results) * len(batch)
+    return {node: total / sum(map(len, batches)) for node, total in sums.items()}
+
+
+def _mean(results):
+    """Of every channel, over all batches."""
+    sums = sum(values.asnumpy().astype(np.float64).sum(axis=(0,) + tuple(range(2, values.ndim))) for values in results)
+    return sums / sum(values.size // values.shape[1] for values in results)
+
+
+def _in_step(graph, batches, dtype):
+    """(node, list of its first output for every batch), for every operator in topological order: batches go through the graph
+    together, in `dtype`, results are kept to their last consumer, and whoever receives the list may change it."""
+    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
+    alive = {}
+    for node in graph.topological():
+        if graph.is_param(node):
+            continue
+        if node.is_variable:
+            alive[node] = batches
+            continue
+        constants = {e.node: mx.nd.array(graph.params[e.node.name], dtype=dtype)
+                     for e in node.inputs if graph.is_param(e.node)}
+        results = []
+        for i in range(len(batches)):
+            inputs = [constants[e.node] if e.node in constants else alive[e.node][i] for e in node.inputs]
+            results.append(invoke(node, inputs)[0])
+        yield node, results
+        if waiting[node]:
+            alive[node] = results
+        for entry in node.inputs:
+            waiting[entry.node] -= 1
+            if not waiting[entry.node]:
+                alive.pop(entry.node, None)
