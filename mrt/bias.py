@@ -10,7 +10,7 @@ import numpy as np
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.errors import MRTError
-from mrt.graph import invoke
+from mrt.graph import run_in_step
 from mrt.mxnet_bridge import mx
 from mrt.simulate import lower
 
@@ -35,15 +35,16 @@ def correct_means(graph, result, batches):
     ext = {"data": {"scale": data.scale, "target_bit": data.precision}}
     batches = [sim.load_real_data(mx.nd.array(batch, dtype="float64"), "data", ext) for batch in batches]
     computed = {tensor.entry.node.name: (node, tensor) for node, tensor in layers.items()}
-    for node, results in _in_step(integers, batches, "float64"):
+    for node, _, results in run_in_step(integers, batches, "float64"):
         if node.name in computed:
             layer, tensor = computed[node.name]
             bias = _bias(tensor.entry.node, result.graph)
             if bias is not None:
                 error = means[layer] - _mean(results) / tensor.scale
                 change = _changed(bias, np.rint(error * tensor.scale))
-                shape = (1, -1) + (1,) * (results[0].ndim - 2)
-                results[:] = [values + mx.nd.array(change.reshape(shape), dtype="float64") for values in results]
+                shape = (1, -1) + (1,) * (results[0][0].ndim - 2)
+                for values in results:
+                    values[0] = values[0] + mx.nd.array(change.reshape(shape), dtype="float64")
 
 
 def _bias(node, graph):
@@ -66,39 +67,14 @@ def _changed(bias, change):
 def _float_means(graph, layers, batches):
     sums = dict.fromkeys(layers, 0.0)
     for batch in batches:
-        for node, results in _in_step(graph, [mx.nd.array(batch)], "float32"):
+        for node, _, results in run_in_step(graph, [batch]):
             if node in layers:
                 sums[node] = sums[node] + _mean(results) * len(batch)
     return {node: total / sum(map(len, batches)) for node, total in sums.items()}
 
 
 def _mean(results):
-    """Of every channel, over all batches."""
-    sums = sum(values.asnumpy().astype(np.float64).sum(axis=(0,) + tuple(range(2, values.ndim))) for values in results)
-    return sums / sum(values.size // values.shape[1] for values in results)
-
-
-def _in_step(graph, batches, dtype):
-    """(node, list of its first output for every batch), for every operator in topological order: batches go through the graph
-    together, in `dtype`, results are kept to their last consumer, and whoever receives the list may change it."""
-    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
-    alive = {}
-    for node in graph.topological():
-        if graph.is_param(node):
-            continue
-        if node.is_variable:
-            alive[node] = batches
-            continue
-        constants = {e.node: mx.nd.array(graph.params[e.node.name], dtype=dtype)
-                     for e in node.inputs if graph.is_param(e.node)}
-        results = []
-        for i in range(len(batches)):
-            inputs = [constants[e.node] if e.node in constants else alive[e.node][i] for e in node.inputs]
-            results.append(invoke(node, inputs)[0])
-        yield node, results
-        if waiting[node]:
-            alive[node] = results
-        for entry in node.inputs:
-            waiting[entry.node] -= 1
-            if not waiting[entry.node]:
-                alive.pop(entry.node, None)
+    """Of every channel of the first output, over all batches."""
+    firsts = [values[0] for values in results]
+    sums = sum(values.asnumpy().astype(np.float64).sum(axis=(0,) + tuple(range(2, values.ndim))) for values in firsts)
+    return sums / sum(values.size // values.shape[1] for values in firsts)

@@ -3,13 +3,14 @@
 Statistics accumulate over batches in constant memory, whatever their number and order; parameters are measured once, by
 their largest absolute value.
 """
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
 
 from mrt.arithmetic import code_range
 from mrt.errors import MRTError
-from mrt.graph import invoke
+from mrt.graph import invoke, run_in_step
 from mrt.mxnet_bridge import mx
 from mrt.ops import operator_of
 from mrt.rounding import Gram
@@ -163,31 +164,17 @@ def observe(graph, data, statistics, ctx, grams=None):
 
     Nodes run one by one and a result is dropped after its last consumer, so memory holds the live tensors, not the network.
     """
-    waiting = {node: len(users) for node, users in graph.consumers().items()}
-    values = {}
-    for node in graph.topological():
-        if graph.is_param(node):
-            continue
-        if node.is_variable:
-            results = [mx.nd.array(data, dtype="float32", ctx=ctx)]
-        else:
-            inputs = [_value(graph, values, e, ctx) for e in node.inputs]
-            results = invoke(node, inputs)
-            if grams is not None and node.op in LAYERS:
-                weight, gram = graph.params[node.inputs[1].node.name], grams.setdefault(node.name, Gram())
-                for part in _parts(inputs[0]):
-                    gram.update(operator_of(node).patches(node, part, weight))
+    for node, [inputs], [results] in run_in_step(graph, [data], ctx=ctx):
+        if grams is not None and node.op in LAYERS:
+            weight, gram = graph.params[node.inputs[1].node.name], grams.setdefault(node.name, Gram())
+            for part in _parts(inputs[0]):
+                gram.update(operator_of(node).patches(node, part, weight))
         seen = statistics.setdefault(node.name, Statistics())
         for part in _parts(results[0]):
             seen.update(part)
         if not np.isfinite(seen.absmax).all():
             raise MRTError(f"{_origin(node)} holds values that are not finite; "
                            "look for a wrong preprocessing or a diverged network")
-        values[node] = results
-        for entry in node.inputs:
-            waiting[entry.node] -= 1
-            if waiting[entry.node] == 0:
-                values.pop(entry.node, None)
 
 
 class Sensitivity(NamedTuple):
@@ -211,27 +198,20 @@ def sensitivities(graph, sample, statistics, seed, ctx):
     heads = [entry for entry in graph.outputs if entry.node in reached]
     if not heads:
         return {}
-    rng, values, marked, waiting = np.random.default_rng(seed), {}, {}, {n: len(u) for n, u in graph.consumers().items()}
+    rng, marked, ends = np.random.default_rng(seed), {}, {entry.node: None for entry in heads}
+
+    def compute(node, inputs):
+        if node.op in LAYERS:
+            marked[node] = _Marked(node, inputs)
+            return [marked[node].result]
+        with contextlib.nullcontext() if node in reached else mx.autograd.pause():
+            return invoke(node, inputs)
+
     with mx.autograd.record(train_mode=False):
-        for node in graph.topological():
-            if graph.is_param(node):
-                continue
-            inputs = [_value(graph, values, e, ctx) for e in node.inputs]
-            if node.is_variable:
-                values[node] = [mx.nd.array(sample, dtype="float32", ctx=ctx)]
-            elif node.op in LAYERS:
-                marked[node] = _Marked(node, inputs)
-                values[node] = [marked[node].result]
-            elif node in reached:
-                values[node] = invoke(node, inputs)
-            else:
-                with mx.autograd.pause():
-                    values[node] = invoke(node, inputs)
-            for entry in node.inputs:
-                waiting[entry.node] -= 1
-                if waiting[entry.node] == 0:
-                    values.pop(entry.node, None)
-    heads = [values[entry.node][entry.index] for entry in heads]
+        for node, _, [results] in run_in_step(graph, [sample], ctx=ctx, compute=compute):
+            if node in ends:
+                ends[node] = results
+    heads = [ends[entry.node][entry.index] for entry in heads]
     directions = [rng.standard_normal(head.shape) / max(float((head ** 2).sum().asscalar()) * len(heads), 1e-30) ** 0.5
                   for head in heads]
     mx.autograd.backward(heads, [mx.nd.array(v, dtype="float32", ctx=ctx) for v in directions])
@@ -310,13 +290,6 @@ def _parts(tensor):
 
 def _absmax(values):
     return max(float(values.max()), -float(values.min())) if values.size else 0.0
-
-
-def _value(graph, values, entry, ctx):
-    if graph.is_param(entry.node):
-        value = np.ascontiguousarray(graph.params[entry.node.name], np.float32)
-        return mx.nd.from_numpy(value, zero_copy=True).as_in_context(ctx)
-    return values[entry.node][entry.index]
 
 
 def _origin(node):

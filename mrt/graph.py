@@ -264,6 +264,39 @@ def invoke(node, arrays):
     return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
+def run_in_step(graph, batches, dtype="float32", ctx=None, compute=invoke):
+    """Run a network node by node: yields (node, inputs, results) for every node that is not a parameter, in topological order.
+
+    `batches`: list of arrays of the network's input shape, which go through each node one after the other; `inputs`, `results`:
+    for each of them the list of NDArray that the node takes and gives, which compute(node, inputs) makes. Results are kept to
+    their last consumer, so that memory holds live tensors alone; whoever receives them may change them.
+    """
+    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
+    alive = {}
+
+    def constant(node):
+        values = np.ascontiguousarray(graph.params[node.name], dtype)
+        return mx.nd.from_numpy(values, zero_copy=True).as_in_context(ctx or mx.cpu())
+
+    for node in graph.topological():
+        if graph.is_param(node):
+            continue
+        if node.is_variable:
+            inputs, results = [[] for _ in batches], [[mx.nd.array(batch, dtype=dtype, ctx=ctx)] for batch in batches]
+        else:
+            constants = {e.node: constant(e.node) for e in node.inputs if graph.is_param(e.node)}
+            inputs = [[constants[e.node] if e.node in constants else alive[e.node][i][e.index] for e in node.inputs]
+                      for i in range(len(batches))]
+            results = [compute(node, arrays) for arrays in inputs]
+        yield node, inputs, results
+        if waiting[node]:
+            alive[node] = results
+        for entry in node.inputs:
+            waiting[entry.node] -= 1
+            if not waiting[entry.node]:
+                alive.pop(entry.node, None)
+
+
 def _lookup(done, entry):
     result = done[entry.node]
     if isinstance(result, Node):

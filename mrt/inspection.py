@@ -32,8 +32,7 @@ from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.bias import correct_means
 from mrt.errors import MRTError, StateError
-from mrt.graph import Graph, invoke
-from mrt.mxnet_bridge import mx
+from mrt.graph import Graph, run_in_step
 from mrt.quantize import Tensor, two_parts
 from mrt.utils import Progress, atomic_write
 
@@ -242,38 +241,17 @@ def inspect(mrt, batches, progress=None):
 
 def _compare(graph, integers, targets, pending, batch, codes):
     """Run both graphs in step on one batch. A float value is kept until all its integers were there."""
-    floats, held = _values(graph, batch, "float32"), {}
-    for computed, results in _values(integers, codes, "float64"):
+    floats, held = run_in_step(graph, [batch]), {}
+    for computed, _, [results] in run_in_step(integers, [codes], "float64"):
         for index, node, probe in targets.get(computed, ()):
             while node not in held:
-                following, values = next(floats)
+                following, _, [values] = next(floats)
                 if following in pending:
                     held[following] = values[0].asnumpy()
             probe.update(held[node], results[index].asnumpy())
             pending[node] -= 1
             if not pending[node]:
                 held[node] = None
-
-
-def _values(graph, data, dtype):
-    """(node, its results) for every node that is not a parameter, in topological order; results live to their last consumer."""
-    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
-    alive = {}
-    for node in graph.topological():
-        if graph.is_param(node):
-            continue
-        if node.is_variable:
-            results = [data.astype(dtype)]
-        else:
-            results = invoke(node, [mx.nd.array(graph.params[e.node.name], dtype=dtype) if graph.is_param(e.node)
-                                    else alive[e.node][e.index] for e in node.inputs])
-        if waiting[node]:
-            alive[node] = results
-        for entry in node.inputs:
-            waiting[entry.node] -= 1
-            if not waiting[entry.node]:
-                alive.pop(entry.node, None)
-        yield node, results
 
 
 # ---- the report ------------------------------------------------------------------------------------------------------
