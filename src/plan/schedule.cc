@@ -37,6 +37,7 @@ class Scheduler {
     settle_borders();
     sequence();
     find_stored();
+    reuse_places();
     choose_by_image();
     place();
     for (size_t g = 0; g < groups_.size(); ++g) emit(g);
@@ -240,6 +241,48 @@ class Scheduler {
   void find_stored() {
     stored_.assign(static_cast<size_t>(ir_.size()), 0);
     for (int v = 0; v < ir_.size(); ++v) item(stored_, v) = item(group_, v) != kNone && is_stored(v);
+  }
+
+  // ---- tensors in the place of others
+
+  // A sum takes the place of what it adds, where nothing reads that any more: what is read at a pixel is then written
+  // there, which costs no other memory.
+  void reuse_places() {
+    for (int v = 0; v < ir_.size(); ++v)
+      if (item(stored_, v) && is_elementwise(ir_[v].kind) && root(v) == v && borders_.count(v) == 0) {
+        const int t = dying_input(v);
+        if (t != kNone) homes_[v] = {root(t), 0};
+      }
+  }
+
+  // A tensor that the step of v reads on the way to v and nothing does later, of the same form.
+  int dying_input(int v) const {
+    std::vector<int> way = {v};
+    for (size_t k = 0; k < way.size(); ++k)
+      for (int in : ir_[way[k]].inputs) {
+        if (item(group_, in) != item(group_, v)) {
+          if (ends_in_place(in, v)) return in;
+        } else if (is_elementwise(ir_[in].kind) && way.size() < kMostMembers) {
+          way.push_back(in);
+        }
+      }
+    return kNone;
+  }
+
+  bool ends_in_place(int t, int v) const {
+    const int g = item(group_, v), r = root(t);
+    const Kind kind = ir_[r].kind;
+    if (is_needed_.count(t) || borders_.count(r) || kind == Kind::kConcat || kind == Kind::kBorder) return false;
+    if (!(ir_[r].dims == ir_[v].dims) || storage_for(ir_[r].range) != storage_for(ir_[v].range)) return false;
+    int here = 0;
+    for (int user : item(users_, t)) {
+      if (item(group_, user) > g) return false;
+      here += item(group_, user) == g;
+    }
+    if (here != 1) return false;
+    // Nor has another result of the step taken the place.
+    const std::vector<int>& members = item(groups_, g).members;
+    return std::none_of(members.begin(), members.end(), [&](int m) { return item(stored_, m) && root(m) == r; });
   }
 
   // ---- image by image
@@ -537,11 +580,17 @@ class Scheduler {
       if (!is_read(v) || tensors_of.count(v)) order.push_back(v);
     // Whatever is wanted after the operation behind its own goes to a slot.
     std::map<int, size_t> last_use;
+    std::map<int64_t, size_t> last_read;  // place -> the operation
     std::map<int, bool> saved;
+    const auto place = [&](int tensor) { return item(step->tensors, tensor).offset; };
     for (size_t k = 0; k < order.size(); ++k) {
       const std::vector<int>& inputs = ir_[order[k]].inputs;
+      if (is_read(order[k])) last_read[place(r.tensor.at(order[k]))] = k;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        if (is_read(inputs[i])) continue;
+        if (is_read(inputs[i])) {
+          last_read[place(r.tensor.at(inputs[i]))] = k;
+          continue;
+        }
         last_use[inputs[i]] = k;
         const bool next = k > 0 && order[k - 1] == inputs[i];
         if (!next || (i == 1 && inputs[0] == inputs[1])) saved[inputs[i]] = true;
@@ -549,6 +598,7 @@ class Scheduler {
     }
     std::map<int, int> slots;
     std::vector<int> free_slots;
+    std::vector<std::pair<int, int>> late;  // stores: value -> tensor
     int current = r.start;
     const auto op = [&](OpCode code) -> MapOp& {
       step->program.push_back({});
@@ -583,7 +633,15 @@ class Scheduler {
         bring(v);  // a read that is stored as it is, or what the window computes
       }
       current = v;
-      for (auto [it, end] = tensors_of.equal_range(v); it != end; ++it) on_tensor(OpCode::kStore, it->second);
+      for (auto [it, end] = tensors_of.equal_range(v); it != end; ++it) {
+        const auto read = last_read.find(place(it->second));
+        if (read == last_read.end() || read->second <= k) {
+          on_tensor(OpCode::kStore, it->second);
+        } else {  // where another operation has yet to read
+          late.push_back({v, it->second});
+          saved[v] = true, last_use[v] = order.size();
+        }
+      }
       for (size_t i = 0; i < value.inputs.size(); ++i) {
         const int in = value.inputs[i];
         if (slots.count(in) && last_use[in] == k) free_slots.push_back(slots[in]), slots.erase(in);
@@ -593,6 +651,10 @@ class Scheduler {
       slots[v] = free_slots.back();
       free_slots.pop_back();
       op(OpCode::kSave).index = slots[v];
+    }
+    for (const auto& [v, tensor] : late) {
+      bring(v);
+      on_tensor(OpCode::kStore, tensor);
     }
   }
 
