@@ -323,6 +323,12 @@ class ConvStep : public ProgramStep {
  protected:
   int64_t all_panels() const { return panels_ * step_.conv.groups; }
 
+  // For the inputs of a piece in 16 bits.
+  int64_t widened_bytes() const {
+    return isa_.widens && depth_ <= kMostWidened ? align_up(isa_.conv_pixels * depth_ * 2) : 0;
+  }
+  int64_t more_scratch() const override { return widened_bytes(); }
+
   // Runs a piece, whose pixels are set, for panel k of the weights.
   void run_panel(int64_t k, ConvPiece* p) const {
     p->taps = runs_.taps.data();
@@ -378,12 +384,15 @@ class ConvStep : public ProgramStep {
     find_windows(arena, pixels, windows);
     p.pixels = static_cast<int>(pixels.size());
     p.in = in;
+    Widened widened = {reinterpret_cast<int16_t*>(o.more), false};
+    p.widened = &widened;
     int64_t loaded = -1;  // group whose patches `in` points to
     for (int64_t k = panels.begin; k < panels.end; ++k) {
       const int64_t group = k / panels_;
-      if (group != loaded)
+      if (group != loaded) {
         for (int i = 0; i < p.pixels; ++i) in[i] = reinterpret_cast<const uint8_t*>(windows[i]) + group * group_in_;
-      loaded = group;
+        loaded = group, widened.valid = false;
+      }
       run_panel(k, &p);
     }
   }
@@ -410,7 +419,7 @@ class PooledConvStep : public ConvStep {
 
  private:
   int64_t taps_bytes() const { return align_up(pool_.kernel_h * pool_.kernel_w * static_cast<int64_t>(sizeof(int64_t))); }
-  int64_t more_scratch() const override { return taps_bytes() + align_up(pool_.kernel_h * row_); }
+  int64_t more_scratch() const override { return widened_bytes() + taps_bytes() + align_up(pool_.kernel_h * row_); }
 
   void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
     constexpr int64_t kLeastRows = 4;
@@ -424,7 +433,7 @@ class PooledConvStep : public ConvStep {
   }
 
   void run_rows(char* arena, Span rows, int64_t panel, const Own& o) const {
-    char* const kept = o.more + taps_bytes();
+    char* const kept = o.more + widened_bytes() + taps_bytes();
     std::fill_n(reinterpret_cast<int32_t*>(kept), pool_.kernel_h * row_ / 4, INT32_MIN);  // for the pixels outside
     int64_t image = -1, next = 0;  // row to be computed
     for (int64_t row = rows.begin; row < rows.end; ++row) {
@@ -432,12 +441,12 @@ class PooledConvStep : public ConvStep {
       const Span window = {std::max<int64_t>(first, 0), std::min(first + pool_.kernel_h, pool_.of.h)};
       if (n != image) image = n, next = 0;
       for (next = std::max(next, window.begin); next < window.end; ++next)
-        convolve(arena, n, next, panel, kept + next % pool_.kernel_h * row_);
+        convolve(arena, n, next, panel, kept + next % pool_.kernel_h * row_, o);
       take_maxima(arena, row, window, panel, kept, o);
     }
   }
 
-  void convolve(char* arena, int64_t n, int64_t h, int64_t panel, char* to) const {
+  void convolve(char* arena, int64_t n, int64_t h, int64_t panel, char* to, const Own& o) const {
     const int64_t width = std::min(pool_.of.w, row_ / pixel_ - pool_.left), tiles = divide_up(width, isa_.conv_pixels);
     const int64_t step = step_.conv.stride_w * step_.in.pixel_stride;
     const char* const from = arena + address(step_.in, n, h * step_.conv.stride_h, 0);
@@ -457,12 +466,14 @@ class PooledConvStep : public ConvStep {
       p.places = &place;
       p.slots = nullptr;
       p.in = in;
+      Widened widened = {reinterpret_cast<int16_t*>(o.more), false};
+      p.widened = &widened;
       run_panel(panel, &p);
     }
   }
 
   void take_maxima(char* arena, int64_t row, Span window, int64_t panel, char* kept, const Own& o) const {
-    auto* const taps = reinterpret_cast<int64_t*>(o.more);
+    auto* const taps = reinterpret_cast<int64_t*>(o.more + widened_bytes());
     WindowPiece p;
     start(&p, o);
     p.sums = false;

@@ -94,6 +94,7 @@ struct Layer {
     ConvPiece piece;
     static_cast<Piece&>(piece) = base;
     const uint8_t* in[kMaxPixels];
+    std::vector<int16_t> wide(static_cast<size_t>(isa.conv_pixels * depth));
     piece.in = in, piece.taps = taps.data(), piece.num_taps = s.kernel, piece.run = s.kernel * s.in;
     for (int64_t p = 0; p < panels; ++p) {
       piece.channel = p * isa.panel, piece.channels = channels(p);
@@ -105,6 +106,8 @@ struct Layer {
           in[i] = pixels[static_cast<size_t>(first + i)];
           places[i] = output.data() + (first + i) * s.out;
         }
+        Widened widened = {wide.data(), false};
+        piece.widened = &widened;
         isa.conv(piece);
       }
     }

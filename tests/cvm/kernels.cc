@@ -223,7 +223,9 @@ void check_conv(const Isa& isa) {
   for (int i = 0; i < piece.pixels; ++i) in[i] = codes.data() + pick(0, 1) * (slack - furthest);
   AlignedBlock panel(isa.panel_bytes(depth));
   isa.pack(weights.data(), piece.channels, depth, panel.data());
-  piece.in = in, piece.taps = taps.data(), piece.weights = panel.data(), piece.bias = bias.data();
+  std::vector<int16_t> wide(static_cast<size_t>(piece.pixels * depth));
+  Widened widened = {wide.data(), false};
+  piece.in = in, piece.taps = taps.data(), piece.weights = panel.data(), piece.bias = bias.data(), piece.widened = &widened;
   check(isa, piece, false, isa.conv, [&](int i, int64_t c) {
     int64_t sum = bias[static_cast<size_t>(c)];
     for (int64_t t = 0; t < piece.num_taps; ++t)

@@ -5,10 +5,19 @@ namespace cvm {
 namespace {
 
 struct Avx2 : Vectors256 {
+  static constexpr int kWeights = 1;  // all 16 registers: 12 sums, the weights, activations, ones, products
   static constexpr int kPairLimit = 128;  // 255 * 128 < 2^15
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Dwords w) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
   }
+
+  using Pairs = __m256i;
+  static constexpr int kPairBytes = 16;
+  CVM_INLINE static Pairs load_pairs(const int8_t* p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  CVM_INLINE static Pairs broadcast_pair(const int16_t* p) { return broadcast(reinterpret_cast<const uint8_t*>(p)); }
+  CVM_INLINE static Reg pair_dot(Reg sum, Pairs x, Pairs w) { return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w)); }
 
   // Pairs of rows in 16 bits.
   struct Columns {

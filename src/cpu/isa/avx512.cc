@@ -11,6 +11,14 @@ struct Avx512 : Vectors512 {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1)));
   }
 
+  using Pairs = __m512i;
+  static constexpr int kPairBytes = 32;
+  CVM_INLINE static Pairs load_pairs(const int8_t* p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  CVM_INLINE static Pairs broadcast_pair(const int16_t* p) { return broadcast(reinterpret_cast<const uint8_t*>(p)); }
+  CVM_INLINE static Reg pair_dot(Reg sum, Pairs x, Pairs w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)); }
+
   // Pairs of rows in 16 bits.
   struct Columns {
     __m512i first, second;

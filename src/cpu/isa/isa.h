@@ -28,6 +28,7 @@ constexpr int64_t kSlotElements = kMaxPixels * 64;
 // v[i][c] = bias[c] + sum over taps t and k < run of (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k],
 // in = unsigned bytes.
 // Up to 3 bytes behind the last real byte of a run are read and multiplied by 0.
+struct Widened;
 struct ConvPiece : Piece {
   const uint8_t* const* in;  // per pixel
   const int64_t* taps;       // bytes
@@ -35,6 +36,15 @@ struct ConvPiece : Piece {
   int64_t run;               // bytes; a multiple of 4
   const void* weights;     // packed panel, from pack()
   const int32_t* bias;     // of the panel's channels, padded to the panel
+  Widened* widened = nullptr;  // if the instruction set widens
+};
+
+// The inputs of the pixels of a piece in 16 bits, made when a panel first needs them; panels deeper than kMostWidened
+// never do.
+constexpr int64_t kMostWidened = 1 << 16;
+struct Widened {
+  int16_t* inputs;  // [pixel][tap][k]
+  bool valid;       // false where other pixels begin
 };
 
 // v[i][c] = bias[channel + c] + sum over a, b of
@@ -60,6 +70,7 @@ struct Isa {
   const char* name;
   bool (*available)();
   int byte_offset;       // of a ConvPiece and a DepthwisePiece
+  bool widens;           // whether a ConvPiece has to have Widened
   int conv_pixels;       // most pixels of a ConvPiece
   int panel;             // channels of a ConvPiece
   int map_pixels, map_channels;              // most of a map or window piece

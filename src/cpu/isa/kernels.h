@@ -19,13 +19,17 @@
 //   dot             sum + the 4 products of each lane
 //   kByteOffset     products, also those of depthwise kernels, are with the activation byte + kByteOffset
 //   kPairLimit      dot is exact only where no two adjacent weights of one sign exceed it together; or kNoPairLimit
+//   Pairs           if there are any: 2 weights of each lane (kPairBytes) in 16 bits: load_pairs, broadcast_pair, pair_dot;
+//                   always exact
 //   Columns, ColumnWeights, kColumnBytes, interleave, load_column_weights, pack_column, column_dot: the same for
 //                   depthwise kernels, from 4 rows of memory, of which Rows may be fewer; always exact
 //   kTile           most pixels of a tile of 2 registers each
+//   kWeights        registers of weights, of the 2, that are held at a time
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "cpu/isa/isa.h"
@@ -207,9 +211,16 @@ CVM_INLINE void run_program(Tile<V, P, N>& t, const Piece& piece) {
 // Where V splits, two adjacent weights whose products could overflow are
 // halved, and what is left of them lies behind the panel: the depths of such
 // groups in ascending order, ended by a depth never reached, each with its
-// weights.
+// weights. Where that is too often and V has Pairs, there are 2 weights of each
+// channel for every 2 of depth instead, and kPairs behind the panel.
 constexpr int kGroup = 4;
 constexpr int32_t kNoDepth = INT32_MAX;
+constexpr int32_t kPairs = -1;
+
+template <class V, class = void>
+constexpr bool kWidens = false;
+template <class V>
+constexpr bool kWidens<V, std::void_t<decltype(V::kPairBytes)>> = true;
 
 template <class V>
 constexpr int kPanel = 2 * V::kLanes;
@@ -257,18 +268,62 @@ void pack(const int8_t* rows, int64_t channels, int64_t depth, void* to) {
     std::memcpy(depths + rests++ * sizeof at, &at, sizeof at);
     rest += kBytes;
   }
-  if (kSplits<V>) std::memcpy(depths + rests * sizeof kNoDepth, &kNoDepth, sizeof kNoDepth);
+  if (!kSplits<V>) return;
+  std::memcpy(depths + rests * sizeof kNoDepth, &kNoDepth, sizeof kNoDepth);
+  // 4 products take 3 instructions, or 4 as pairs.
+  if (!kWidens<V> || depth > kMostWidened || 3 * rests * kGroup < depth) return;
+  std::memcpy(depths, &kPairs, sizeof kPairs);
+  std::memset(panel, 0, static_cast<size_t>(depth * kPanel<V>));
+  for (int64_t k = 0; k < depth; k += 2)
+    for (int64_t c = 0; c < channels; ++c) std::memcpy(panel + k * kPanel<V> + c * 2, rows + c * depth + k, 2);
+}
+
+// Every pixel's activations with every register of weights, of which V::kWeights are held at a time.
+template <class V, int P, int N, class Load, class Broadcast, class Dot>
+CVM_INLINE void multiply(Load load, Broadcast broadcast, Dot dot) {
+  constexpr int kStep = V::kWeights < N ? V::kWeights : N;
+  CVM_UNROLL for (int first = 0; first < N; first += kStep) {
+    decltype(load(0)) w[kStep];
+    CVM_UNROLL for (int n = 0; n < kStep; ++n) w[n] = load(first + n);
+    CVM_UNROLL for (int p = 0; p < P; ++p) {
+      const auto x = broadcast(p);
+      CVM_UNROLL for (int n = 0; n < kStep; ++n) dot(p, first + n, x, w[n]);
+    }
+    // Compilers would keep the activations for the other weights, and spill sums.
+    if constexpr (kStep < N) asm volatile("" ::: "memory");
+  }
+}
+
+template <class V>
+[[gnu::noinline]] void widen(const ConvPiece& piece) {
+  int16_t* to = piece.widened->inputs;
+  for (int p = 0; p < piece.pixels; ++p)
+    for (int64_t tap = 0; tap < piece.num_taps; ++tap, to += piece.run) {
+      const uint8_t* const from = piece.in[p] + piece.taps[tap];
+      for (int64_t k = 0; k < piece.run; ++k) to[k] = from[k];
+    }
+  piece.widened->valid = true;
+}
+
+template <class V, int P, int N>
+CVM_INLINE void pair_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
+  const int64_t depth = piece.num_taps * piece.run;
+  if (!piece.widened->valid) widen<V>(piece);
+  const int16_t* in[P];
+  CVM_UNROLL for (int p = 0; p < P; ++p) in[p] = piece.widened->inputs + p * depth;
+  const int8_t* weights = static_cast<const int8_t*>(piece.weights);
+  for (int64_t k = 0; k < depth; k += 2, weights += 2 * kPanel<V>)
+    multiply<V, P, N>([&](int n) { return V::load_pairs(weights + n * V::kPairBytes); },
+                      [&](int p) { return V::broadcast_pair(in[p] + k); },
+                      [&](int p, int n, const auto& x, const auto& w) { t.v[p][n] = V::pair_dot(t.v[p][n], x, w); });
 }
 
 // Adds the products of 4 of depth.
 template <class V, int P, int N>
 CVM_INLINE void add_group(Tile<V, P, N>& t, const uint8_t* const* in, int64_t offset, const int8_t* weights) {
-  typename V::Weights w[N];
-  CVM_UNROLL for (int n = 0; n < N; ++n) w[n] = V::load_weights(weights + n * V::kLanes * kGroup);
-  CVM_UNROLL for (int p = 0; p < P; ++p) {
-    const typename V::Dwords x = V::broadcast(in[p] + offset);
-    CVM_UNROLL for (int n = 0; n < N; ++n) t.v[p][n] = V::dot(t.v[p][n], x, w[n]);
-  }
+  multiply<V, P, N>([&](int n) { return V::load_weights(weights + n * V::kLanes * kGroup); },
+                    [&](int p) { return V::broadcast(in[p] + offset); },
+                    [&](int p, int n, const auto& x, const auto& w) { t.v[p][n] = V::dot(t.v[p][n], x, w); });
 }
 
 template <class V, int P, int N>
@@ -283,6 +338,8 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
   const int8_t* const behind = weights + depth * kPanel<V>;
   const int32_t* rest_depths = reinterpret_cast<const int32_t*>(behind);
   const int8_t* rest = behind + (kSplits<V> ? depths_bytes<V>(depth) : 0);
+  if constexpr (kWidens<V>)
+    if (*rest_depths == kPairs) return pair_sums(t, piece);
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
     const int64_t start = piece.taps[tap];
     for (int64_t k = 0; k < piece.run; k += kGroup, weights += kBytes) add_group(t, in, start + k, weights);
@@ -489,6 +546,7 @@ constexpr Isa table_of(const char* name, bool (*available)()) {
   isa.byte_offset = V::kByteOffset;
   isa.panel = isa.map_channels = kPanel<V>;
   isa.depthwise_channels = V::kLanes;
+  isa.widens = kWidens<V>;
   isa.panel_bytes = panel_bytes<V>;
   isa.pack = pack<V>;
   isa.depthwise_bytes = depthwise_bytes<V>;

@@ -7,6 +7,7 @@ namespace {
 
 struct Scalar {
   static constexpr int kLanes = 4;
+  static constexpr int kWeights = 2;
   static constexpr int kTile = 3;
   static constexpr int kByteOffset = 0;
   static constexpr int kPairLimit = kNoPairLimit;

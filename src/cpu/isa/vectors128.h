@@ -13,6 +13,7 @@ namespace {
 
 struct Vectors128 {
   static constexpr int kLanes = 8;
+  static constexpr int kWeights = 2;
   static constexpr int kTile = 6;  // 24 sums, 4 registers of weights, and those of activations and products
   static constexpr int kByteOffset = -128;
   struct Reg {

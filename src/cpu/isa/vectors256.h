@@ -12,6 +12,7 @@ namespace {
 
 struct Vectors256 {
   static constexpr int kLanes = 8;
+  static constexpr int kWeights = 2;
   static constexpr int kTile = 6;  // 12 sums, 2 registers of weights, one of activations, one of products
   static constexpr int kByteOffset = 0;
   using Reg = __m256i;

@@ -10,6 +10,7 @@ namespace {
 
 struct Vectors512 {
   static constexpr int kLanes = 16;
+  static constexpr int kWeights = 2;
   static constexpr int kByteOffset = 0;
   using Reg = __m512i;
   using Bytes = __m128i;
