@@ -248,6 +248,9 @@ class Scheduler {
   // A sum takes the place of what it adds, where nothing reads that any more: what is read at a pixel is then written
   // there, which costs no other memory.
   void reuse_places() {
+    last_user_.assign(static_cast<size_t>(ir_.size()), kNone);
+    for (int v = 0; v < ir_.size(); ++v)
+      for (int user : item(users_, v)) item(last_user_, v) = std::max(item(last_user_, v), item(group_, user));
     for (int v = 0; v < ir_.size(); ++v)
       if (item(stored_, v) && is_elementwise(ir_[v].kind) && root(v) == v && borders_.count(v) == 0) {
         const int t = dying_input(v);
@@ -274,12 +277,9 @@ class Scheduler {
     const Kind kind = ir_[r].kind;
     if (is_needed_.count(t) || borders_.count(r) || kind == Kind::kConcat || kind == Kind::kBorder) return false;
     if (!(ir_[r].dims == ir_[v].dims) || storage_for(ir_[r].range) != storage_for(ir_[v].range)) return false;
-    int here = 0;
-    for (int user : item(users_, t)) {
-      if (item(group_, user) > g) return false;
-      here += item(group_, user) == g;
-    }
-    if (here != 1) return false;
+    if (item(last_user_, t) != g) return false;
+    const std::vector<int>& users = item(users_, t);
+    if (std::count_if(users.begin(), users.end(), [&](int user) { return item(group_, user) == g; }) != 1) return false;
     // Nor has another result of the step taken the place.
     const std::vector<int>& members = item(groups_, g).members;
     return std::none_of(members.begin(), members.end(), [&](int m) { return item(stored_, m) && root(m) == r; });
@@ -686,6 +686,7 @@ class Scheduler {
   std::vector<int> group_;              // per value
   std::map<int, int> maps_;             // tensor -> the step of the chains on it
   std::vector<std::vector<int>> users_;
+  std::vector<int> last_user_;          // the step, per value
   std::vector<char> stored_;
   std::map<int, View> views_;           // by root
   std::map<int64_t, Block> plain_lives_;
