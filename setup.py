@@ -1,15 +1,21 @@
-"""Builds the C library with CMake and puts it inside the cvm_runtime package.
+"""Builds the C library with CMake, puts it inside the cvm_runtime package, and adds what makes `import mxnet` work.
 
 Everything else is declared in pyproject.toml.
 """
 
+import base64
+import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 try:
     from setuptools.command.bdist_wheel import bdist_wheel
@@ -18,6 +24,46 @@ except ImportError:  # setuptools before 70.1
 
 ROOT = Path(__file__).resolve().parent
 LIBRARY = "cvm_runtime.libcvm_runtime"
+STARTUP = "mrt_mxnet_import"  # see mrt/mxnet_import.py
+
+
+def write_startup_files(folder):
+    """Write into `folder`, which becomes site-packages, the line that Python runs when it starts, and what it imports.
+    Returns their names."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ROOT / "mrt" / "mxnet_import.py", Path(folder, f"{STARTUP}.py"))
+    Path(folder, f"{STARTUP}.pth").write_text(f"import {STARTUP}; {STARTUP}.install()\n")
+    return f"{STARTUP}.py", f"{STARTUP}.pth"
+
+
+class BuildPython(build_py):
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            write_startup_files(self.build_lib)
+
+
+class EditableWheel(editable_wheel):
+    def run(self):
+        super().run()
+        for wheel in Path(self.dist_dir).glob("*.whl"):
+            with tempfile.TemporaryDirectory() as folder:
+                add_to_wheel(wheel, folder, write_startup_files(folder))
+
+
+def add_to_wheel(wheel, folder, names):
+    """Add files of `folder` to a wheel and to its list of files."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    record = next(name for name in members if name.endswith(".dist-info/RECORD"))
+    lines = members.pop(record).decode()
+    for name in names:
+        members[name] = Path(folder, name).read_bytes()
+        digest = base64.urlsafe_b64encode(hashlib.sha256(members[name]).digest()).decode().rstrip("=")
+        lines += f"{name},sha256={digest},{len(members[name])}\n"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**members, record: lines.encode()}.items():
+            archive.writestr(name, data)
 
 
 class CMakeBuild(build_ext):
@@ -53,5 +99,6 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     ext_modules=[Extension(LIBRARY, sources=[])],
-    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
+    cmdclass={"build_py": BuildPython, "build_ext": CMakeBuild, "bdist_wheel": PlatformWheel,
+              "editable_wheel": EditableWheel},
 )

@@ -87,7 +87,7 @@ def _candidates() -> list[Path]:
     # Run from a checkout after a plain `pip install .`, this package is the
     # checkout's and the library lies in the installed one. A distribution of
     # that name may also be the checkout's own egg-info: all are looked at.
-    for distribution in importlib.metadata.distributions(name="mrt"):
+    for distribution in importlib.metadata.distributions(name="mrt-cvm"):
         found.append(Path(str(distribution.locate_file(f"cvm_runtime/{FILE_NAME}"))).absolute())
     return list(dict.fromkeys(found))
 

@@ -16,7 +16,7 @@ def get_model(name, ctx=None, **kwargs):
         from gluoncv import model_zoo
     except ImportError as error:
         raise MRTError(f"the network {name} can be fetched only with gluoncv, which does not import here ({error}); "
-                       "install it: pip install 'mrt[zoo]'") from error
+                       "install it: pip install '.[zoo]' in the checkout") from error
     kwargs.setdefault("pretrained", True)
     try:
         return model_zoo.get_model(name, ctx=ctx or mx.cpu(), **kwargs)

@@ -102,7 +102,7 @@ def gluoncv_net(name, options):
     try:
         from gluoncv import model_zoo
     except ImportError as error:
-        raise Missing(f"gluoncv does not import ({error}); pip install 'mrt[zoo]'") from error
+        raise Missing(f"gluoncv does not import ({error}); pip install '.[zoo]' in the checkout") from error
 
     def load():
         mx.random.seed(0)

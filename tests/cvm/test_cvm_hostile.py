@@ -314,6 +314,7 @@ def run_networks(count: int, seed: int, **environment: str) -> None:
     assert f"{count:,} graphs" in done.stdout
 
 
+@pytest.mark.build
 def test_address_and_undefined(address: dict[str, str]) -> None:
     run_hostile(600, 3, LOADED, **address)
     run_networks(60, 0, **address)
@@ -327,6 +328,7 @@ def test_address_and_undefined_long(address: dict[str, str]) -> None:
     pytest_with(address, "test_cvm_golden.py", "test_cvm_random.py", "test_cvm_array.py")
 
 
+@pytest.mark.build
 def test_threads(tmp_path: Path) -> None:
     environment = sanitized("thread", "libtsan.so", tmp_path)
     pytest_with(environment, "test_cvm_concurrency.py")

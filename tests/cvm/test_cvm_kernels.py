@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.build
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,7 +26,7 @@ def build(directory: Path, *options: str) -> Path:
         pytest.skip("cmake and ninja are needed to build the test program")
     options = ("-DCVM_TESTS=1", f"-DCVM_WERROR={os.environ.get('CVM_WERROR', '0')}", *options)
     subprocess.run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(directory), *options], check=True)
-    subprocess.run(["cmake", "--build", str(directory), "--target", "test_kernels"], check=True)
+    subprocess.run(["cmake", "--build", str(directory), "--target", "test_kernels", "bench_kernels"], check=True)
     return directory / "test_kernels"
 
 

@@ -1,0 +1,31 @@
+"""What all tests share."""
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_report_header():
+    """Which installation is tested."""
+    import cvm_runtime
+    import mrt
+    library = cvm_runtime._lib.library_path()
+    return f"mrt {mrt.__version__} of {Path(mrt.__file__).parent}, C library {library}"
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def startup():
+    """The installed copy of mrt/mxnet_import.py; skips where the package is not installed in the environment of the tests."""
+    spec = importlib.util.find_spec("mrt_mxnet_import")
+    if spec is None:
+        pytest.skip(f"mrt-cvm is not installed in {sys.prefix}")
+    return Path(spec.origin)
