@@ -4,12 +4,14 @@ Everything else is declared in pyproject.toml.
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 try:
     from setuptools.command.bdist_wheel import bdist_wheel
@@ -45,6 +47,16 @@ class CMakeBuild(build_ext):
         return target, 1
 
 
+class BuildPy(build_py):
+    """Puts the zoo inside the package of a wheel; an editable install finds the checkout's."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            unwanted = shutil.ignore_patterns("mrt_output", "__pycache__", ".*")
+            shutil.copytree(ROOT / "model_zoo", Path(self.build_lib, "mrt", "model_zoo"), ignore=unwanted, dirs_exist_ok=True)
+
+
 class PlatformWheel(bdist_wheel):
     def get_tag(self):
         # Belongs to a platform, but to no Python version or ABI.
@@ -53,5 +65,5 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     ext_modules=[Extension(LIBRARY, sources=[])],
-    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPy, "bdist_wheel": PlatformWheel},
 )

@@ -51,7 +51,7 @@ def _digests(paths):
 
 
 def _path(settings, stage):
-    return f"{settings.prefix}.{stage.lower()}.fingerprint"
+    return f"{settings.kept_prefix}.{stage.lower()}.fingerprint"
 
 
 def _options(settings, stage):
@@ -66,7 +66,7 @@ def _options(settings, stage):
 
 
 def _kept(settings, stage):
-    return checkpoint_files(settings.prefix, stage, bool(settings.split_model.keys))
+    return checkpoint_files(settings.kept_prefix, stage, bool(settings.split_model.keys))
 
 
 def store(settings, stage):

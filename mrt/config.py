@@ -6,7 +6,8 @@
 
 The file: `[SECTION]` lines, `Key = value` lines, comments on lines of their own that begin with `#` or `;`, and values
 that go on over indented lines. Every section inherits the keys of [DEFAULT]. An absent key and an empty value both mean
-the default. Text is parsed, never evaluated. Relative paths start at the folder of the file.
+the default. Text is parsed, never evaluated. Relative paths start at the folder of the file, those that begin with `$PWD/` at
+the current folder.
 """
 import dataclasses
 import difflib
@@ -23,7 +24,7 @@ from mrt import conf
 from mrt.errors import MRTError
 from mrt.utils import extend_fname, plain_error
 
-__all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "load"]
+__all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load"]
 
 STAGES = ("DEFAULT", "PREPARE", "SPLIT_MODEL", "CALIBRATION", "QUANTIZATION", "MERGE_MODEL")  # values of Start, in order
 
@@ -162,6 +163,8 @@ class Default:
     model_name: str = key(STR, REQUIRED, "file name of the model without .json and .params")
     input_shape: Tuple[int, ...] = key(SHAPE, REQUIRED, "shape of the input, -1 for the batch axis")
     model_dir: str = key(PATH, conf.MRT_MODEL_ROOT, "folder of the model")
+    output_dir: Optional[str] = key(PATH, None, "folder for what the run writes: kept stages and, unless Dump_dir says "
+                                    "another, <Model_name>_cvm; empty: Model_dir")
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     verbosity: int = key(INT, 0, "0 none, 10 debug, 20 info, 30 warning, 40 error, 50 critical", low=0, high=50)
@@ -269,7 +272,7 @@ class Compilation:
     """[COMPILATION], which may be missing"""
 
     batch: int = key(INT, 1, "images per batch of the compiled model", low=1)
-    dump_dir: Optional[str] = key(PATH, None, "folder for <Model_name>_cvm; empty: Model_dir")
+    dump_dir: Optional[str] = key(PATH, None, "folder for <Model_name>_cvm; empty: Output_dir")
     dataset: Optional[str] = key(STR, None, "source of the sample batch; empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
     device_type: Optional[str] = _device_type()
@@ -320,8 +323,13 @@ class Settings:
 
     @property
     def prefix(self):
-        """Model_dir/Model_name, the beginning of the names of all checkpoints."""
+        """Model_dir/Model_name, the beginning of the names of the model's files."""
         return os.path.join(self.default.model_dir, self.default.model_name)
+
+    @property
+    def kept_prefix(self):
+        """Output_dir/Model_name, the beginning of the names of all checkpoints."""
+        return os.path.join(self.default.output_dir, self.default.model_name)
 
     def where(self, section, name):
         """'file:line: [section] name' for messages; without the line when the file does not set it."""
@@ -469,7 +477,7 @@ class _Builder:
     def _checked(self, meta, text):
         value = meta["kind"].parse(text)
         if meta["kind"] is PATH:
-            return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(self.file)), os.path.expanduser(value)))
+            return _absolute(value, self.file)
         if meta["choices"] and value not in meta["choices"]:
             raise ValueError(_did_you_mean(value, meta["choices"]))
         numbers = value if isinstance(value, tuple) else (value,)
@@ -479,12 +487,35 @@ class _Builder:
         return value
 
 
+def _absolute(path, file):
+    """`path` as the configuration `file` means it."""
+    if path == "$PWD" or path.startswith("$PWD/"):
+        path = os.getcwd() + path[len("$PWD"):]
+    return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(file)), os.path.expanduser(path)))
+
+
 def _expected(meta):
     if meta["choices"]:
         return f"one of {', '.join(meta['choices'])}"
     low, high = meta["low"], meta["high"]
     limits = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     return meta["kind"].expected + limits
+
+
+def find(name):
+    """The path that a user means by `name`: that of a file or, for a plain name such as `mnist`, `mnist.ini` or
+    `model_zoo/mnist.ini` where there is no such file, that of the configuration of the zoo. ConfigError lists those."""
+    name = os.fspath(name)
+    folder, base = os.path.split(name)
+    if folder not in ("", "model_zoo") or (os.path.exists(name) and not os.path.isdir(name)):
+        return name
+    zoo = conf.zoo_folder()
+    names = sorted(f[:-len(".ini")] for f in os.listdir(zoo) if f.endswith(".ini")) if os.path.isdir(zoo) else []
+    wanted = base[:-len(".ini")] if base.endswith(".ini") else base
+    if wanted not in names:
+        raise ConfigError([f"no configuration {name}, neither a file here nor a name of the zoo: "
+                           + (_nearest(wanted, names) if names else f"there is none in {zoo}")])
+    return os.path.join(zoo, wanted + ".ini")
 
 
 def load(path):
@@ -514,7 +545,7 @@ def load(path):
 def _resolve(settings):
     """Fill in what one section takes from another."""
     base, calibration = settings.default, settings.calibration
-    default = dataclasses.replace(base, device_type=base.device_type or "cpu")
+    default = dataclasses.replace(base, device_type=base.device_type or "cpu", output_dir=base.output_dir or base.model_dir)
     parts = {"default": default}
     for name in (s.lower() for s in SECTIONS if s != "DEFAULT"):
         part = getattr(settings, name)
@@ -527,7 +558,7 @@ def _resolve(settings):
         if name == "evaluation":
             changes["batch"] = part.batch or calibration.batch
         if name == "compilation":
-            changes["dump_dir"] = part.dump_dir or default.model_dir
+            changes["dump_dir"] = part.dump_dir or default.output_dir
         if name == "calibration":
             changes["calibrate_method"] = part.calibrate_method or ("absmax" if part.lambda_ is None else "lambda")
         parts[name] = dataclasses.replace(part, **changes)
@@ -608,8 +639,7 @@ def _joined(values):
 def checkpoint_files(prefix, stage, split):
     """Files that hold the result of `stage`; `split`: whether there is an upper half besides."""
     top = list(extend_fname(f"{prefix}.top")) if split else []
-    return {"DEFAULT": list(extend_fname(prefix)),
-            "PREPARE": list(extend_fname(f"{prefix}.prepare")),
+    return {"PREPARE": list(extend_fname(f"{prefix}.prepare")),
             "SPLIT_MODEL": list(extend_fname(f"{prefix}.base")) + top,
             "CALIBRATION": list(extend_fname(f"{prefix}.mrt.calibrate", True)) + top,
             "QUANTIZATION": list(extend_fname(f"{prefix}.mrt.quantize", True)) + top,
@@ -632,7 +662,7 @@ def _model_problems(settings):
         problems.append(f"{settings.where('DEFAULT', 'Model_name')}: no file {' and no file '.join(missing)}; put the "
                         f"model there or correct Model_dir and Model_name{_similar_models(settings)}")
     if default.start != "DEFAULT":
-        needed = checkpoint_files(settings.prefix, default.start, bool(settings.split_model.keys))
+        needed = checkpoint_files(settings.kept_prefix, default.start, bool(settings.split_model.keys))
         missing = [f for f in needed if not os.path.isfile(f)]
         if missing:
             problems.append(f"{settings.where('DEFAULT', 'Start')}: Check point of `{default.start}` not found, please "
@@ -681,7 +711,7 @@ def import_dataset_module(settings):
         if not text.endswith(".py"):
             importlib.import_module(text)
             return
-        path = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(settings.file)), os.path.expanduser(text)))
+        path = _absolute(text, settings.file)
         name = "mrt_dataset_module_" + re.sub(r"\W", "_", path)
         if name in sys.modules:
             return
@@ -701,7 +731,7 @@ def _output_problems(settings):
         outputs.append(("COMPILATION", "Dump_dir", settings.compilation.dump_dir))
     if settings.default.report:
         outputs.append(("DEFAULT", "Report", os.path.dirname(settings.default.report)))
-    outputs += [(s, "Dump", settings.default.model_dir) for s in STAGES[1:] if settings.section(s).dump]
+    outputs += [(s, "Dump", settings.default.output_dir) for s in STAGES[1:] if settings.section(s).dump]
     problems = []
     for section, name, folder in outputs:
         reason = _not_writable(folder)

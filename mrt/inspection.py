@@ -504,7 +504,7 @@ def _without_dumps(settings):
     parts = {name.lower(): dataclasses.replace(settings.section(name), dump=False) for name in config.STAGES[1:]}
     default = settings.default
     if default.start in ("QUANTIZATION", "MERGE_MODEL"):
-        kept = config.checkpoint_files(settings.prefix, "CALIBRATION", bool(settings.split_model.keys))
+        kept = config.checkpoint_files(settings.kept_prefix, "CALIBRATION", bool(settings.split_model.keys))
         start = "CALIBRATION" if all(map(os.path.isfile, kept)) else "DEFAULT"
         default = dataclasses.replace(default, start=start)
     return dataclasses.replace(settings, default=default, compilation=None, **parts)

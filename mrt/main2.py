@@ -1,6 +1,7 @@
 """The command: from a configuration to a compiled integer model and its accuracy.
 
-    mrt run model_zoo/mnist.ini            # also: python -m mrt.main2 model_zoo/mnist.ini
+    mrt run path/to/net.ini                # also: python -m mrt.main2 path/to/net.ini
+    mrt run mnist                          # a configuration that comes with MRT
 
 Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
 first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
@@ -97,35 +98,35 @@ class Run:
 
     # ---- loading
 
-    def _prefix(self, suffix=""):
-        return self.settings.prefix + suffix
+    def _kept(self, suffix):
+        return self.settings.kept_prefix + suffix
 
     def _load_start(self):
         """What the stage named by Start has kept, or the model itself."""
         start = self.settings.default.start
         if start == "DEFAULT":
-            self.model = Model.load(*extend_fname(self._prefix()))
+            self.model = Model.load(*extend_fname(self.settings.prefix))
             return
         said = checkpoint.verify(self.settings, start)
         if said:
             self.notice(said)
-        name, folder = self.settings.default.model_name, self.settings.default.model_dir
+        name, folder = self.settings.default.model_name, self.settings.default.output_dir
         if start == "PREPARE":
-            self.model = Model.load(*extend_fname(self._prefix(".prepare")))
+            self.model = Model.load(*extend_fname(self._kept(".prepare")))
         elif start == "SPLIT_MODEL":
-            self.base = Model.load(*extend_fname(self._prefix(".base")))
+            self.base = Model.load(*extend_fname(self._kept(".base")))
         elif start == "MERGE_MODEL":
             self._load_merged()
         else:
             suffix = "calibrate" if start == "CALIBRATION" else "quantize"
             self.mrt = MRT.load(f"{name}.mrt.{suffix}", folder)
         if self.split_wanted and start in ("SPLIT_MODEL", "CALIBRATION", "QUANTIZATION"):
-            self.top = Model.load(*extend_fname(self._prefix(".top")))
+            self.top = Model.load(*extend_fname(self._kept(".top")))
         if start == "QUANTIZATION":
             self._take_quantized(self.mrt.current_model)
 
     def _load_merged(self):
-        symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
+        symbol_file, params_file, ext_file = extend_fname(self._kept(".all.quantize"), True)
         lines = sim.load_ext(ext_file)
         if len(lines) != 6:
             raise MRTError(f"{ext_file}: {len(lines)} lines, expected 6; write the check point again with Dump = True")
@@ -141,7 +142,7 @@ class Run:
         """Rewrite the model to the operators that can become integers."""
         self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
         if self.settings.prepare.dump:
-            self.model.save(*extend_fname(self._prefix(".prepare")))
+            self.model.save(*extend_fname(self._kept(".prepare")))
             self._keep("PREPARE")
         return f"{len(self.model.output_names())} output(s), {len(self.model.graph.params)} parameters"
 
@@ -149,7 +150,7 @@ class Run:
         """Cut the model behind the nodes named in Keys."""
         self.base, self.top = self.model.split(list(self.settings.split_model.keys))
         if self.settings.split_model.dump:
-            self.base.save(*extend_fname(self._prefix(".base")))
+            self.base.save(*extend_fname(self._kept(".base")))
             self._save_top()
             self._keep("SPLIT_MODEL")
         return f"cut behind {', '.join(self.settings.split_model.keys)}"
@@ -176,7 +177,7 @@ class Run:
             samples += data.shape[axis]
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:
-            self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.model_dir)
+            self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.output_dir)
             self._save_top()
             self._keep("CALIBRATION")
         self.report["calibration"] = {"dataset": dataset.name, "part": dataset.part, "samples": samples,
@@ -189,7 +190,7 @@ class Run:
         self._set_quantization()
         self._take_quantized(mrt.quantize())
         if part.dump:
-            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
+            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.output_dir)
             self._save_top()
             self._keep("QUANTIZATION")
         return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}" + (
@@ -233,7 +234,7 @@ class Run:
         self.oscales = merger.get_output_scales(self.oscales, dict(part.oscale_maps))
         self.quantized = merged
         if part.dump:
-            symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
+            symbol_file, params_file, ext_file = extend_fname(self._kept(".all.quantize"), True)
             merged.save(symbol_file, params_file)
             sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
                          list(self.settings.default.input_shape))
@@ -281,7 +282,7 @@ class Run:
         if part.batch % len(contexts):
             raise MRTError(f"{self.settings.where('EVALUATION', 'Batch')}: {part.batch} samples do not divide among "
                            f"{len(contexts)} devices")
-        original = Model.load(*extend_fname(self._prefix())).to_graph(dtype="float32", ctx=contexts)
+        original = Model.load(*extend_fname(self.settings.prefix)).to_graph(dtype="float32", ctx=contexts)
         reduced = reduce_graph(self.quantized, {"data": tuple(set_batch(shape, share))}).to_graph(ctx=contexts)
         runtime, formal = self._load_compiled(axis)
         self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
@@ -312,7 +313,7 @@ class Run:
 
     def _save_top(self):
         if self.top is not None:
-            self.top.save(*extend_fname(self._prefix(".top")))
+            self.top.save(*extend_fname(self._kept(".top")))
 
     def _keep(self, stage):
         files = checkpoint.store(self.settings, stage)
@@ -389,7 +390,7 @@ class Run:
         import cvm_runtime as cvm
         files = {name: os.path.join(self.dump_folder, name) for name in ("symbol", "params", "data.npy", "ext")}
         size = os.path.getsize(files["params"])
-        original = os.path.getsize(extend_fname(self._prefix())[1])
+        original = os.path.getsize(extend_fname(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])
         rows.append(("parameters", f"{size:,} bytes (float model {original:,})"))
         rows.append(("gas", f"{gas:,}"))
@@ -459,7 +460,10 @@ def run_configured(path, action):
     exit status: 0 done, 1 an error, 130 interrupted."""
     settings = None
     try:
-        settings = config.load(path)
+        found = config.find(path)
+        if found != path:
+            print(f"configuration {found}", flush=True)
+        settings = config.load(found)
         log_init(settings.default.verbosity)
         config.check(settings)
         action(settings)
