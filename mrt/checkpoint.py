@@ -11,7 +11,7 @@ from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
 from mrt.quantize import TECHNIQUES
-from mrt.utils import atomic_write, extend_fname, plain_error
+from mrt.utils import atomic_write, model_files, open_regular, plain_error, read_text
 
 __all__ = ["CheckpointError", "sha256", "store", "verify"]
 
@@ -26,6 +26,9 @@ _OPTIONS = {
 }
 
 
+MAX_FINGERPRINT_BYTES = 1 << 26
+
+
 class CheckpointError(MRTError):
     """A kept result that does not belong to the present model or settings."""
 
@@ -33,7 +36,7 @@ class CheckpointError(MRTError):
 def sha256(path):
     """Hex digest of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
@@ -72,7 +75,7 @@ def _kept(settings, stage):
 def store(settings, stage):
     """Write the fingerprint of `stage`, whose files have just been written; returns the paths of all of them."""
     files = _kept(settings, stage)
-    record = {"stage": stage, "mrt": __version__, "model": _digests(extend_fname(settings.prefix)),
+    record = {"stage": stage, "mrt": __version__, "model": _digests(model_files(settings.prefix)),
               "options": _options(settings, stage), "kept": _digests(files)}
     atomic_write(_path(settings, stage), json.dumps(record, indent=2, sort_keys=True) + "\n")
     return [*files, _path(settings, stage)]
@@ -87,7 +90,7 @@ def verify(settings, stage):
     if not os.path.exists(path):
         return f"no fingerprint {path}: the check point of {stage} is taken as it is"
     record = _read(path)
-    for what, found in (("model", _digests(extend_fname(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
+    for what, found in (("model", _digests(model_files(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
         changed = [name for name, digest in found.items() if record[what].get(name) != digest]
         if changed:
             raise CheckpointError(f"the check point of {stage} is stale: {', '.join(changed)} changed after it was "
@@ -102,11 +105,10 @@ def verify(settings, stage):
 
 def _read(path):
     try:
-        with open(path, encoding="utf-8") as stream:
-            record = json.load(stream)
+        record = json.loads(read_text(path, MAX_FINGERPRINT_BYTES))
         if not all(isinstance(record[key], dict) for key in ("model", "options", "kept")):
             raise ValueError("model, options or kept is no map")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a fingerprint ({plain_error(error)}); start from an earlier stage with "
                               "Dump = True to write it again") from error
     return record

@@ -1,13 +1,16 @@
 """Small helpers shared by the library and the command: logging, file names, whole-file writes, progress, validation."""
 import contextlib
+import errno
 import logging
 import os
+import stat
 import sys
 import tempfile
 import threading
 import time
 
-__all__ = ["Progress", "atomic_path", "atomic_write", "extend_fname", "log_init", "multi_validate", "plain_error"]
+__all__ = ["Progress", "atomic_path", "atomic_write", "extend_fname", "log_init", "model_files", "multi_validate", "open_regular",
+           "plain_error", "read_text", "shortened"]
 
 _COLOURS = {"DEBUG": "36", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "35"}
 _SILENT = logging.CRITICAL + 10
@@ -48,6 +51,11 @@ def plain_error(error):
     return str(error) or type(error).__name__
 
 
+def shortened(text, length=200):
+    """`text` for a message: its beginning, where it is longer than `length`."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 def extend_fname(prefix, with_ext=False):
@@ -56,25 +64,61 @@ def extend_fname(prefix, with_ext=False):
     return (*names, f"{prefix}.ext") if with_ext else tuple(names)
 
 
+def model_files(prefix):
+    """(symbol file, params file) of the model that `prefix` names: prefix.json and prefix.params or, where only these are there,
+    prefix-symbol.json and prefix-0000.params, as MXNet exports them."""
+    exported = f"{prefix}-symbol.json", f"{prefix}-0000.params"
+    own = extend_fname(prefix)
+    return exported if os.path.isfile(exported[0]) and not os.path.isfile(own[0]) else own
+
+
+def open_regular(path):
+    """Open a file for reading bytes. OSError also for what is none, such as a folder, a pipe or a device: those never end, or
+    never begin."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # for a NUL
+        raise OSError(errno.EINVAL, str(error), repr(path)) from None
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return open(path, "rb")
+
+
+def read_text(path, limit):
+    """The UTF-8 text of a file, without a byte order mark. OSError when it cannot be read, is no regular file or holds more than
+    `limit` bytes; UnicodeDecodeError."""
+    with open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than the {limit:,} bytes that such a file may have", os.fspath(path))
+    return data.decode("utf-8-sig")
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yield a temporary path in the folder of `path` and rename it to `path` when the block ends without an error.
 
     Whoever reads `path` sees the old file or the new one, never a part of either. Missing folders are created.
-    The temporary name keeps the suffix of `path`, because some writers choose the format by it.
+    The temporary name keeps the suffix of `path`, because some writers choose the format by it. An OSError names `path`.
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix="-" + name, dir=folder)
-    os.close(handle)
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(prefix=".tmp-", suffix="-" + name, dir=folder)
+        os.close(handle)
         yield temporary
         _open_to_readers(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if temporary is None or error.filename in (None, temporary):  # a full disk is told without the file's name
+            raise OSError(error.errno, f"cannot be written: {error.strerror or error}", path) from error
+        raise
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 def atomic_write(path, data):
@@ -145,7 +189,7 @@ class Progress:
             self._write(f"\r{self.text()}\033[K" if self._terminal else f"{self.text()}\n")
 
     def _write(self, text):
-        with contextlib.suppress(OSError, ValueError):  # a closed stream must not end the work
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stream, or None, must not end the work
             self._stream.write(text)
             self._stream.flush()
 
