@@ -348,6 +348,11 @@ class Settings:
         """Output_dir/Model_name, the beginning of the names of all checkpoints."""
         return os.path.join(self.default.output_dir, self.default.model_name)
 
+    @property
+    def compiled_folder(self):
+        """Dump_dir/<Model_name>_cvm; only with a section [COMPILATION]."""
+        return os.path.join(self.compilation.dump_dir, f"{self.default.model_name}_cvm")
+
     def where(self, section, name):
         """'file:line: [section] name' for messages; without the line when the file does not set it."""
         return _where(self.file, self.lines.get((section, name.lower())), section, name)

@@ -13,11 +13,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds and m
     sys.exit(run_command("run", sys.argv[1:], "python -m mrt.main2"))
 
 import contextlib
+import io
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
 import traceback
 
@@ -25,15 +24,16 @@ import numpy as np
 
 from mrt import __version__, checkpoint, config
 from mrt import sim_quant_helper as sim
-from mrt.checkpoint import plain, sha256
+from mrt.checkpoint import plain
 from mrt.command import guarded, tell
+from mrt.compiler import FILES
 from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
 from mrt.quantize import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
-from mrt.utils import Progress, atomic_path, atomic_write, extend_fname, log_init, model_files
+from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
 
 __all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
 
@@ -149,17 +149,17 @@ class Run:
         """Rewrite the model to the operators that can become integers."""
         self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
         if self.settings.prepare.dump:
-            self.model.save(*extend_fname(self._kept(".prepare")))
-            self._keep("PREPARE")
+            with self._keeping("PREPARE"):
+                self.model.save(*extend_fname(self._kept(".prepare")))
         return f"{len(self.model.output_names())} output(s), {len(self.model.graph.params)} parameters"
 
     def split(self):
         """Cut the model behind the nodes named in Keys."""
         self.base, self.top = self.model.split(list(self.settings.split_model.keys))
         if self.settings.split_model.dump:
-            self.base.save(*extend_fname(self._kept(".base")))
-            self._save_top()
-            self._keep("SPLIT_MODEL")
+            with self._keeping("SPLIT_MODEL"):
+                self.base.save(*extend_fname(self._kept(".base")))
+                self._save_top()
         return f"cut behind {', '.join(self.settings.split_model.keys)}"
 
     def calibrate(self):
@@ -186,9 +186,9 @@ class Run:
             self._progress.update()
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:
-            self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.output_dir)
-            self._save_top()
-            self._keep("CALIBRATION")
+            with self._keeping("CALIBRATION"):
+                self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.output_dir)
+                self._save_top()
         self.report["calibration"] = {"dataset": dataset.name, "part": dataset.part, "samples": samples,
                                       "folder": dataset.root_dir}
         return f"{samples} samples of {dataset.name}, {dataset.part}; {part.calibrate_method}"
@@ -199,9 +199,9 @@ class Run:
         self._set_quantization()
         self._take_quantized(mrt.quantize())
         if part.dump:
-            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.output_dir)
-            self._save_top()
-            self._keep("QUANTIZATION")
+            with self._keeping("QUANTIZATION"):
+                mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.output_dir)
+                self._save_top()
         return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}" + (
             f", preset {part.preset}" if part.preset != "default" else "")
 
@@ -244,29 +244,28 @@ class Run:
         self.quantized = merged
         if part.dump:
             symbol_file, params_file, ext_file = extend_fname(self._kept(".all.quantize"), True)
-            merged.save(symbol_file, params_file)
-            sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
-                         list(self.settings.default.input_shape))
-            self._keep("MERGE_MODEL")
+            with self._keeping("MERGE_MODEL"):
+                merged.save(symbol_file, params_file)
+                sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
+                             list(self.settings.default.input_shape))
         return f"{len(self.oscales)} output(s)"
 
     def compile(self):
         """Write symbol, params, data.npy and ext as a whole into Dump_dir/<Model_name>_cvm."""
         part, shape = self.settings.compilation, self.settings.default.input_shape
-        name = f"{self.settings.default.model_name}_cvm"
         full = tuple(set_batch(shape, part.batch))
-        os.makedirs(part.dump_dir, exist_ok=True)
-        self.dump_folder = os.path.join(part.dump_dir, name)
-        with scratch_folder(part.dump_dir) as scratch:
-            folder = os.path.join(scratch, name)
-            self.quantized.to_cvm(name, scratch, input_shape=full, target=part.device_type)
-            with atomic_path(os.path.join(folder, "data.npy")) as temporary:
-                np.save(temporary, self._sample_batch(full))
-            ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
-            atomic_write(os.path.join(folder, "ext"), json.dumps(ext) + "\n")
-            os.makedirs(self.dump_folder, exist_ok=True)
-            for file in ("params", "data.npy", "ext", "symbol"):
-                os.replace(os.path.join(folder, file), os.path.join(self.dump_folder, file))
+        symbol, params = self.quantized.compiled(full)
+        ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
+        npy = io.BytesIO()
+        np.save(npy, self._sample_batch(full))
+        self.dump_folder = self.settings.compiled_folder
+        with atomic_folder(self.dump_folder, FILES) as folder:
+            files = {name: os.path.join(folder, name) for name in FILES}
+            atomic_write(files["symbol"], symbol)
+            atomic_write(files["params"], params)
+            atomic_write(files["data.npy"], npy.getvalue())
+            ext["sha256"] = {name: sha256(files[name]) for name in ("symbol", "params")}
+            atomic_write(files["ext"], json.dumps(ext) + "\n")
         if part.batch != 1:
             self.notice(f"compiled for batches of {part.batch}; a deployed model takes one sample: Batch = 1")
         return self.dump_folder
@@ -307,15 +306,14 @@ class Run:
         if self.dump_folder is None:
             return None, None
         import cvm_runtime as cvm
-        files = [os.path.join(self.dump_folder, name) for name in ("symbol", "params")]
         part, workers = self.settings.compilation, len(os.sched_getaffinity(0))
         try:
-            formal = Compiled(cvm.load(*files, ctx=cvm.formal()), axis, workers)
+            formal = Compiled(cvm.load_folder(self.dump_folder, cvm.formal()), axis, workers)
             if part.device_type == "gpu":
                 with contextlib.suppress(cvm.CvmRuntimeError):
-                    return Compiled(cvm.load(*files, ctx=cvm.gpu(part.device_ids[0])), axis), formal
+                    return Compiled(cvm.load_folder(self.dump_folder, cvm.gpu(part.device_ids[0])), axis), formal
                 self.notice(f"the runtime cannot use GPU number {part.device_ids[0]} here; it uses the CPU")
-            return Compiled(cvm.load(*files, ctx=cvm.cpu(threads=1)), axis, workers), formal
+            return Compiled(cvm.load_folder(self.dump_folder, cvm.cpu(threads=1)), axis, workers), formal
         except cvm.CvmError as error:
             raise MRTError(f"the runtime refuses {self.dump_folder}: {error}") from error
 
@@ -325,9 +323,12 @@ class Run:
         if self.top is not None:
             self.top.save(*extend_fname(self._kept(".top")))
 
-    def _keep(self, stage):
-        files = checkpoint.store(self.settings, stage)
-        self.report.setdefault("checkpoints", []).extend(files)
+    @contextlib.contextmanager
+    def _keeping(self, stage):
+        """The block writes the result of `stage`; until its end the check point counts as incomplete."""
+        checkpoint.begin(self.settings, stage)
+        yield
+        self.report.setdefault("checkpoints", []).extend(checkpoint.store(self.settings, stage))
 
     def open_data(self, section, batch, train=False):
         """The data set of a section: its training part with `train`, where it has one."""
@@ -398,7 +399,7 @@ class Run:
 
     def _describe_files(self, rows, result):
         import cvm_runtime as cvm
-        files = {name: os.path.join(self.dump_folder, name) for name in ("symbol", "params", "data.npy", "ext")}
+        files = {name: os.path.join(self.dump_folder, name) for name in FILES}
         size = os.path.getsize(files["params"])
         original = os.path.getsize(model_files(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])
@@ -417,16 +418,6 @@ class Run:
         self.report["versions"] = {"mxnet": mx.__version__, "numpy": np.__version__, "python": sys.version.split()[0]}
         atomic_write(path, json.dumps(self.report, indent=2) + "\n")
         print(f"report written to {path}")
-
-
-@contextlib.contextmanager
-def scratch_folder(parent):
-    """A temporary folder below `parent`, on the same file system, removed at the end."""
-    folder = tempfile.mkdtemp(prefix=".tmp-", dir=parent)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def restored_nodes(graph, names):

@@ -29,7 +29,7 @@ from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
 from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
 from mrt.rounding import Gram
-from mrt.utils import atomic_write, extend_fname
+from mrt.utils import atomic_folder, atomic_write, extend_fname, sha256
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
@@ -145,18 +145,23 @@ class Model:
 
     def to_cvm(self, model_name, datadir="./data", input_shape=None, target="cpu", device_ids=None):
         """Compile a quantized model for one fixed `input_shape` (batch included; default: the shape it was prepared with) and
-        write `symbol` and `params` into the folder datadir/model_name. Returns (symbol text, params bytes).
+        write `symbol` and `params` into the folder datadir/model_name, both at once. Returns (symbol text, params bytes).
 
         The runtime loads and verifies the pair before anything is written. `target` and `device_ids` are accepted for
         compatibility: the files are the same for every device.
         """
         if target not in ("cpu", "gpu", "formal"):
             raise MRTError(f"target {target!r} is unknown; known are cpu, gpu, formal")
+        symbol, params = self.compiled(input_shape)
+        with atomic_folder(os.path.join(os.path.expanduser(datadir), model_name), ("symbol", "params")) as folder:
+            atomic_write(os.path.join(folder, "symbol"), symbol)
+            atomic_write(os.path.join(folder, "params"), params)
+        return symbol, params
+
+    def compiled(self, input_shape=None):
+        """(symbol text, params bytes) as `to_cvm` writes them; the runtime has loaded and verified the pair."""
         symbol, params = compiler.compile_graph(self.graph, input_shape)
         _verify(symbol, params)
-        folder = os.path.join(os.path.expanduser(datadir), model_name)
-        atomic_write(os.path.join(folder, "params"), params)
-        atomic_write(os.path.join(folder, "symbol"), symbol)
         return symbol, params
 
     def fix_original_model(self, model_dir, model_name):
@@ -378,6 +383,7 @@ class MRT:
                     "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
                     "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                       for name, found in self.sensitivities.items()}}
+        settings["sha256"] = {"json": sha256(symbol_file), "params": sha256(params_file)}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -387,10 +393,11 @@ class MRT:
         lines = sim.load_ext(ext_file)
         if len(lines) not in (4, 5):
             raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint again")
+        settings = lines[4] if len(lines) == 5 else {}
+        _belongs(ext_file, settings.pop("sha256", None), {"json": symbol_file, "params": params_file})
         mrt = MRT(Model.load(symbol_file, params_file))
         mrt.old_names, mrt.th_dict, mrt.precs, mrt.scales = lines[:4]
         mrt._loaded_ths = dict(mrt.th_dict)
-        settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
         mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
         mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
@@ -497,6 +504,15 @@ def _verify(symbol, params):
         cvm_runtime.load(symbol.encode(), params, ctx=cvm_runtime.formal())
     except cvm_runtime.CvmError as error:
         raise ModelError(f"the runtime refuses the compiled model: {error}") from error
+
+
+def _belongs(ext_file, digests, files):
+    """ModelError for one of `files` (word -> path) that is not the one `ext_file` was written with; without digests, as in files
+    of the original, they are taken as they are."""
+    for word, path in files.items():
+        if digests and os.path.isfile(path) and sha256(path) != digests.get(word):
+            raise ModelError(f"{path} is not the file that {ext_file} was written with: they are parts of two check points; "
+                             "write the check point again")
 
 
 def _bits(what, value):

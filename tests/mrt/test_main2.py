@@ -90,7 +90,7 @@ def test_compiled_files_belong_together(folder):
     data, ext = np.load(out / "data.npy"), (out / "ext").read_text()
     assert data.dtype == np.int8 and data.shape == (1, 1, 28, 28) and ext.count("\n") == 1
     ext = json.loads(ext)
-    assert set(ext) == {"inputs_ext", "oscales", "input_shapes"} and ext["input_shapes"] == [-1, 1, 28, 28]
+    assert set(ext) == {"inputs_ext", "oscales", "input_shapes", "sha256"} and ext["input_shapes"] == [-1, 1, 28, 28]
     image, label, _ = main2.DS_REG["mnist"].arrays(str(ZOO / "data"), False, 1)
     scale = ext["inputs_ext"]["data"]["scale"]
     np.testing.assert_array_equal(data, np.rint(np.float32(image / np.float32(255)).astype(np.float64) * scale))
