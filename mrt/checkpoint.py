@@ -11,7 +11,7 @@ from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
 from mrt.quantize import TECHNIQUES
-from mrt.utils import atomic_write, extend_fname, plain_error, sha256
+from mrt.utils import atomic_write, model_files, plain_error, read_text, sha256
 
 __all__ = ["CheckpointError", "begin", "store", "verify"]
 
@@ -24,6 +24,9 @@ _OPTIONS = {
                      "operand_precision", "preset", *TECHNIQUES),
     "MERGE_MODEL": ("attribute_deps", "oscale_maps"),
 }
+
+
+MAX_FINGERPRINT_BYTES = 1 << 26
 
 
 class CheckpointError(MRTError):
@@ -68,7 +71,7 @@ def begin(settings, stage):
 def store(settings, stage):
     """Write the fingerprint of `stage`, whose files have just been written; returns the paths of all of them."""
     files = _kept(settings, stage)
-    record = {"stage": stage, "mrt": __version__, "model": _digests(extend_fname(settings.prefix)),
+    record = {"stage": stage, "mrt": __version__, "model": _digests(model_files(settings.prefix)),
               "options": _options(settings, stage), "kept": _digests(files)}
     atomic_write(_path(settings, stage), json.dumps(record, indent=2, sort_keys=True) + "\n")
     return [*files, _path(settings, stage)]
@@ -86,7 +89,7 @@ def verify(settings, stage):
     if record.get("incomplete"):
         raise CheckpointError(f"the check point of {stage} is incomplete: a run ended while it was being written; "
                               f"set Start to an earlier stage ({settings.where('DEFAULT', 'Start')})")
-    for what, found in (("model", _digests(extend_fname(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
+    for what, found in (("model", _digests(model_files(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
         changed = [name for name, digest in found.items() if record[what].get(name) != digest]
         if changed:
             raise CheckpointError(f"the check point of {stage} is stale: {', '.join(changed)} changed after it was "
@@ -101,11 +104,10 @@ def verify(settings, stage):
 
 def _read(path):
     try:
-        with open(path, encoding="utf-8") as stream:
-            record = json.load(stream)
+        record = json.loads(read_text(path, MAX_FINGERPRINT_BYTES))
         if "incomplete" not in record and not all(isinstance(record[key], dict) for key in ("model", "options", "kept")):
             raise ValueError("model, options or kept is no map")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a fingerprint ({plain_error(error)}); start from an earlier stage with "
                               "Dump = True to write it again") from error
     return record

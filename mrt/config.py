@@ -22,10 +22,12 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from mrt import conf
 from mrt.errors import MRTError
-from mrt.utils import extend_fname, plain_error
+from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
 
 __all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load"]
 
+MAX_BYTES = 1 << 24  # of a configuration
+MAX_ELEMENTS = 2**31 - 1  # of a tensor of MXNet, hence of batches and devices too
 STAGES = ("DEFAULT", "PREPARE", "SPLIT_MODEL", "CALIBRATION", "QUANTIZATION", "MERGE_MODEL")  # values of Start, in order
 
 
@@ -49,7 +51,7 @@ class Kind(NamedTuple):
 def _int(text):
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise ValueError
-    return int(text)
+    return int(text) if len(text) < 20 else _fail(f"that is a number of {len(text)} digits")
 
 
 def _float(text):
@@ -139,17 +141,26 @@ REQUIRED = object()
 
 
 def key(kind, default, text, low=None, high=None, choices=None):
-    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values."""
+    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values (`choices`: a
+    tuple, or a function that gives it)."""
     meta = {"kind": kind, "default": default, "help": text, "low": low, "high": high, "choices": choices}
     return dataclasses.field(metadata=meta)
 
 
-def _device_type():
-    return key(STR, None, "cpu or gpu; empty: as in [DEFAULT], and there cpu", choices=("cpu", "gpu"))
+IGNORED = "; ignored: nothing in this section is computed on a device"
 
 
-def _device_ids():
-    return key(INTS, (), "numbers of the devices, required for gpu", low=0)
+def _device_type(ignored=False):
+    return key(STR, None, "cpu or gpu; empty: as in [DEFAULT], and there cpu" + IGNORED * ignored, choices=("cpu", "gpu"))
+
+
+def _device_ids(ignored=False):
+    return key(INTS, (), "numbers of the devices, required for gpu" + IGNORED * ignored, low=0, high=MAX_ELEMENTS)
+
+
+def _calibrate_methods():
+    from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file without this key
+    return METHODS
 
 
 def _dump():
@@ -177,8 +188,8 @@ class Default:
 class Prepare:
     """[PREPARE]"""
 
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -187,8 +198,8 @@ class SplitModel:
     """[SPLIT_MODEL]"""
 
     keys: Tuple[str, ...] = key(NAMES, (), "nodes to cut behind; empty: the whole model becomes integer")
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -199,12 +210,12 @@ class Calibration:
     dataset: str = key(STR, REQUIRED, "name of a registered data set")
     dataset_dir: Optional[str] = key(PATH, None, "folder that holds a folder called like the data set")
     dataset_module: Optional[str] = key(STR, None, "Python file or module with your own data sets, imported first")
-    batch: int = key(INT, 16, "images per batch", low=1)
-    calibrate_num: int = key(INT, 1, "number of batches", low=1)
+    batch: int = key(INT, 16, "images per batch", low=1, high=MAX_ELEMENTS)
+    calibrate_num: int = key(INT, 1, "number of batches", low=1, high=MAX_ELEMENTS)
     lambda_: Optional[float] = key(FLOAT, None, "threshold abs(mean) + Lambda * std; empty: largest absolute value",
                                    low=0)
     calibrate_method: Optional[str] = key(STR, None, "how thresholds are chosen; empty: lambda if Lambda is set, "
-                                          "else absmax")
+                                          "else absmax", choices=_calibrate_methods)
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()
@@ -237,8 +248,8 @@ class Quantization:
     rounding: str = key(STR, "nearest", "how weights become integers: nearest, or adaptive, which takes longer and is more "
                         "accurate", choices=("nearest", "adaptive"))
     two_part_budget: float = key(FLOAT, 0.02, "share of the cost to spend on layers in two parts", low=0)
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -250,8 +261,8 @@ class MergeModel:
                                             "attributes of the upper half to multiply by a node's scale, or None")
     oscale_maps: Optional[Mapping] = key(_map_of(1, STR, "output: node"), None,
                                          "for every output the node whose scale it has, or None")
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -259,10 +270,10 @@ class MergeModel:
 class Evaluation:
     """[EVALUATION], which may be missing"""
 
-    batch: Optional[int] = key(INT, None, "images per batch; empty: as in calibration", low=1)
-    iter_num: int = key(INT, 0, "number of batches; 0: nothing is evaluated", low=0)
+    batch: Optional[int] = key(INT, None, "images per batch; empty: as in calibration", low=1, high=MAX_ELEMENTS)
+    iter_num: int = key(INT, 0, "number of batches; 0: nothing is evaluated", low=0, high=MAX_ELEMENTS)
     formal_samples: Optional[int] = key(INT, None, "samples for the reference kernels too, which take long; empty: a tenth of "
-                                        "the time, 1 to 100 samples, fewer on slower machines", low=1)
+                                        "the time, 1 to 100 samples, fewer on slower machines", low=1, high=MAX_ELEMENTS)
     dataset: Optional[str] = key(STR, None, "empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
     device_type: Optional[str] = _device_type()
@@ -273,7 +284,7 @@ class Evaluation:
 class Compilation:
     """[COMPILATION], which may be missing"""
 
-    batch: int = key(INT, 1, "images per batch of the compiled model", low=1)
+    batch: int = key(INT, 1, "images per batch of the compiled model", low=1, high=MAX_ELEMENTS)
     dump_dir: Optional[str] = key(PATH, None, "folder for <Model_name>_cvm; empty: Output_dir")
     dataset: Optional[str] = key(STR, None, "source of the sample batch; empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
@@ -301,11 +312,17 @@ def explain():
     for section, fields in KEYS.items():
         lines.append(f"[{section}]")
         for field in fields.values():
-            default = field.metadata["default"]
+            default, choices = field.metadata["default"], _choices(field.metadata)
             empty = default is None or default in ((), {})
             shown = "required" if default is REQUIRED else "empty" if empty else default
-            lines.append(f"  {_spelling(field):<18} {shown!s:<12} {field.metadata['help']}")
+            unsaid = choices and not all(re.search(rf"\b{choice}\b", field.metadata["help"]) for choice in choices)
+            allowed = f"; one of {', '.join(choices)}" if unsaid else ""
+            lines.append(f"  {_spelling(field):<18} {shown!s:<12} {field.metadata['help']}{allowed}")
     return "\n".join(lines)
+
+
+def _choices(meta):
+    return meta["choices"]() if callable(meta["choices"]) else meta["choices"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -477,16 +494,17 @@ class _Builder:
             return self._checked(meta, entry.text)
         except ValueError as error:
             detail = f"; {error}" if str(error) and " convert " not in str(error) else ""
-            self.problems.append(f"{_where(self.file, entry.line, section, entry.name)}: found {entry.text!r}, "
-                                 f"expected {_expected(meta)}{detail}")
+            self.problems.append(f"{_where(self.file, entry.line, section, entry.name)}: found "
+                                 f"{shortened(repr(entry.text))}, expected {_expected(meta)}{shortened(detail)}")
             return None
 
     def _checked(self, meta, text):
         value = meta["kind"].parse(text)
         if meta["kind"] is PATH:
             return _absolute(value, self.file)
-        if meta["choices"] and value not in meta["choices"]:
-            raise ValueError(_did_you_mean(value, meta["choices"]))
+        choices = _choices(meta)
+        if choices and value not in choices:
+            raise ValueError(_did_you_mean(value, choices))
         numbers = value if isinstance(value, tuple) else (value,)
         for low, sign in ((meta["low"], 1), (meta["high"], -1)):
             if low is not None and any(sign * n < sign * low for n in numbers):
@@ -503,7 +521,7 @@ def _absolute(path, file):
 
 def _expected(meta):
     if meta["choices"]:
-        return f"one of {', '.join(meta['choices'])}"
+        return f"one of {', '.join(_choices(meta))}"
     low, high = meta["low"], meta["high"]
     limits = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     return meta["kind"].expected + limits
@@ -531,13 +549,16 @@ def load(path):
     `check` looks at the files and folders it names.
     """
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            reader = _Reader(os.fspath(path), stream.read())
+        text = read_text(path, MAX_BYTES)
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not a text file in UTF-8 (byte {error.start})"]) from error
     except OSError as error:
         raise ConfigError([f"configuration {plain_error(error)}"]) from error
-    builder = _Builder(reader)
+    control = re.search(r"[\0-\x08\x0e-\x1f\x7f]", text)
+    if control:
+        line = len(text[:control.start()].splitlines()) or 1
+        raise ConfigError([f"{path}:{line}: found the control character {control.group()!r}, expected text"])
+    builder = _Builder(_Reader(os.fspath(path), text))
     settings = builder.build()
     if not builder.problems:
         settings = _resolve(settings)
@@ -574,8 +595,7 @@ def _resolve(settings):
 
 def _contradictions(settings):
     """Problems that need no look at the disk."""
-    from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file
-    from mrt.quantize import TECHNIQUES
+    from mrt.quantize import TECHNIQUES  # imports MXNet, which is not needed to read a file
     default, split, merge = settings.default, settings.split_model, settings.merge_model
     problems = []
 
@@ -585,6 +605,13 @@ def _contradictions(settings):
     shape = default.input_shape
     if shape.count(-1) != 1 or any(n != -1 and n < 1 for n in shape):
         problem("DEFAULT", "Input_shape", f"found {shape}, expected one -1 for the batch and positive sizes otherwise")
+    else:
+        for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
+            part = settings.section(section)
+            elements = part and abs(math.prod(shape)) * part.batch
+            if elements and elements > MAX_ELEMENTS:
+                problem(section, "Batch", f"found {part.batch}, which makes an input of {elements:,} elements, expected at most "
+                        f"{MAX_ELEMENTS:,}, as many as a tensor of MXNet can have; choose a smaller one")
     if os.path.basename(default.model_name) != default.model_name:
         problem("DEFAULT", "Model_name", f"found {default.model_name!r}, expected a name without folders; set Model_dir")
     for name, value in (("Attribute_deps", merge.attribute_deps), ("Oscale_maps", merge.oscale_maps)):
@@ -598,9 +625,6 @@ def _contradictions(settings):
         problem("SPLIT_MODEL", "Keys", "a node stands twice; name each one once")
     if default.start in ("SPLIT_MODEL", "MERGE_MODEL") and not split.keys:
         problem("DEFAULT", "Start", f"{default.start} needs [SPLIT_MODEL] Keys; set Keys or start earlier")
-    if settings.calibration.calibrate_method not in METHODS:
-        problem("CALIBRATION", "Calibrate_method", f"found {settings.calibration.calibrate_method!r}, expected one of "
-                f"{_joined(METHODS)}")
     if settings.calibration.calibrate_method == "lambda" and settings.calibration.lambda_ is None:
         problem("CALIBRATION", "Calibrate_method", "lambda needs a value for Lambda, such as Lambda = 16")
     if settings.calibration.lambda_ is not None and settings.calibration.calibrate_method != "lambda":
@@ -664,7 +688,7 @@ def _model_problems(settings):
     default, problems = settings.default, []
     if not os.path.isdir(default.model_dir):
         return [f"{settings.where('DEFAULT', 'Model_dir')}: no folder {default.model_dir}; name the folder of the model"]
-    missing = [f for f in extend_fname(settings.prefix) if not os.path.isfile(f)]
+    missing = [f for f in model_files(settings.prefix) if not os.path.isfile(f)]
     if missing:
         problems.append(f"{settings.where('DEFAULT', 'Model_name')}: no file {' and no file '.join(missing)}; put the "
                         f"model there or correct Model_dir and Model_name{_similar_models(settings)}")
@@ -679,7 +703,7 @@ def _model_problems(settings):
 
 
 def _similar_models(settings):
-    names = [f[:-len(".params")] for f in os.listdir(settings.default.model_dir) if f.endswith(".params")]
+    names = [re.sub(r"(-0000)?\.params$", "", f) for f in os.listdir(settings.default.model_dir) if f.endswith(".params")]
     close = difflib.get_close_matches(settings.default.model_name, names, 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close and close[0] != settings.default.model_name else ""
 
@@ -726,7 +750,7 @@ def import_dataset_module(settings):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[name] = module
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise ConfigError([f"{where}: {text} cannot be imported ({type(error).__name__}: {plain_error(error)})"]) \
             from error
 

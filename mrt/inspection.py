@@ -17,13 +17,18 @@ shows at the node it belongs to. Where consumers take it in several ways, the wo
     bits_used    bits that the largest integer needs, out of `precision`
     margin_bits  32 less the bits proven to hold the node's result
 """
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
+    from mrt.__main__ import run_command
+    sys.exit(run_command("inspect", sys.argv[1:], "python -m mrt.inspection"))
+
 import argparse
 import dataclasses
 import html
 import json
 import math
 import os
-import sys
 
 import numpy as np
 
@@ -31,6 +36,7 @@ from mrt import arithmetic, config, main2, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.bias import correct_means
+from mrt.command import guarded
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, run_in_step
 from mrt.quantize import Tensor, two_parts
@@ -548,6 +554,7 @@ def _positive(text):
     return value
 
 
+@guarded
 def main(argv=None, prog="python -m mrt.inspection"):
     """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
@@ -573,7 +580,3 @@ def main(argv=None, prog="python -m mrt.inspection"):
                 print(f"written: {path}")
 
     return main2.run_configured(options.configuration, action)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,26 +6,34 @@
 Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
 first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
 """
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
+    from mrt.__main__ import run_command
+    sys.exit(run_command("run", sys.argv[1:], "python -m mrt.main2"))
+
 import contextlib
+import io
 import json
 import logging
 import os
-import sys
 import time
+import traceback
 
 import numpy as np
 
 from mrt import __version__, checkpoint, config
 from mrt import sim_quant_helper as sim
 from mrt.checkpoint import plain
+from mrt.command import guarded, tell
 from mrt.compiler import FILES
-from mrt.dataset import DS_REG, DatasetError
+from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
 from mrt.quantize import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
-from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, plain_error, sha256
+from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
 
 __all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
 
@@ -104,7 +112,7 @@ class Run:
         """What the stage named by Start has kept, or the model itself."""
         start = self.settings.default.start
         if start == "DEFAULT":
-            self.model = Model.load(*extend_fname(self.settings.prefix))
+            self.model = Model.load(*model_files(self.settings.prefix))
             return
         said = checkpoint.verify(self.settings, start)
         if said:
@@ -164,6 +172,7 @@ class Run:
         following, samples = dataset.iter_func(), 0
         axis = batch_axis(self.settings.default.input_shape)
         context = self._contexts("CALIBRATION")[0]
+        self._progress.expect(part.calibrate_num, "batches")
         for index in range(part.calibrate_num):
             try:
                 data, _ = following()
@@ -174,6 +183,7 @@ class Run:
             self.mrt.set_data(data)
             self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
+            self._progress.update()
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:
             with self._keeping("CALIBRATION"):
@@ -246,13 +256,14 @@ class Run:
         full = tuple(set_batch(shape, part.batch))
         symbol, params = self.quantized.compiled(full)
         ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
-        data = self._sample_batch(full)
+        npy = io.BytesIO()
+        np.save(npy, self._sample_batch(full))
         self.dump_folder = self.settings.compiled_folder
         with atomic_folder(self.dump_folder, FILES) as folder:
             files = {name: os.path.join(folder, name) for name in FILES}
             atomic_write(files["symbol"], symbol)
             atomic_write(files["params"], params)
-            np.save(files["data.npy"], data)
+            atomic_write(files["data.npy"], npy.getvalue())
             ext["sha256"] = {name: sha256(files[name]) for name in ("symbol", "params")}
             atomic_write(files["ext"], json.dumps(ext) + "\n")
         if part.batch != 1:
@@ -280,7 +291,7 @@ class Run:
         if part.batch % len(contexts):
             raise MRTError(f"{self.settings.where('EVALUATION', 'Batch')}: {part.batch} samples do not divide among "
                            f"{len(contexts)} devices")
-        original = Model.load(*extend_fname(self.settings.prefix)).to_graph(dtype="float32", ctx=contexts)
+        original = Model.load(*model_files(self.settings.prefix)).to_graph(dtype="float32", ctx=contexts)
         reduced = reduce_graph(self.quantized, {"data": tuple(set_batch(shape, share))}).to_graph(ctx=contexts)
         runtime, formal = self._load_compiled(axis)
         self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
@@ -390,7 +401,7 @@ class Run:
         import cvm_runtime as cvm
         files = {name: os.path.join(self.dump_folder, name) for name in FILES}
         size = os.path.getsize(files["params"])
-        original = os.path.getsize(extend_fname(self.settings.prefix)[1])
+        original = os.path.getsize(model_files(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])
         rows.append(("parameters", f"{size:,} bytes (float model {original:,})"))
         rows.append(("gas", f"{gas:,}"))
@@ -446,8 +457,8 @@ def attribute_scaler(graph, attribute_deps, scales, where):
 
 
 def run_configured(path, action):
-    """Load and check a configuration and call `action(settings)`; what a user can cause ends as lines on stderr. Returns the
-    exit status: 0 done, 1 an error, 130 interrupted."""
+    """Load and check a configuration and call `action(settings)`; problems of the configuration end as a line each on stderr.
+    Returns the exit status, 0 or 1; other errors are for `command.guarded`."""
     settings = None
     try:
         found = config.find(path)
@@ -459,24 +470,31 @@ def run_configured(path, action):
         action(settings)
         return 0
     except config.ConfigError as error:
-        lines = error.problems
-    except MRTError as error:
-        lines = [" ".join(str(error).split())]
-    except OSError as error:
-        lines = [plain_error(error)]
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        for problem in error.problems:
+            tell(problem)
+    except SystemExit as stop:
+        tell(f"the data set or another module ended the run with sys.exit({stop.code!r})")
+    except (MRTError, OSError):
+        raise
     except Exception as error:
         if settings and settings.default.verbosity == logging.DEBUG:
+            traceback.print_exc()
+        place = _in_a_users_data_set(error)
+        if not place:
             raise
-        lines = [f"{type(error).__name__}: {' '.join(str(error).split())} (this is a defect of MRT; Verbosity = 10 in "
-                 "[DEFAULT] shows where)"]
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        tell(f"{type(error).__name__}: {error}, raised by the data set's own code at {place}")
     return 1
 
 
+def _in_a_users_data_set(error):
+    """'file:line' of the innermost call in a module with data sets that are not MRT's, None when there is none."""
+    modules = {cls.__module__ for cls in DS_REG.values()} - {Dataset.__module__}
+    places = [f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)
+              if frame.f_globals.get("__name__") in modules]
+    return places[-1] if places else None
+
+
+@guarded
 def main(argv=None, prog="python -m mrt.main2"):
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -487,7 +505,3 @@ def main(argv=None, prog="python -m mrt.main2"):
               file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
     return run_configured(argv[0], lambda settings: Run(settings).run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,10 +7,13 @@ import numpy as np
 from mrt.arithmetic import code_range, scale_for
 from mrt.errors import ModelError
 from mrt.mxnet_bridge import mx
-from mrt.utils import atomic_write
+from mrt.utils import atomic_write, plain_error, read_text
 
 __all__ = ["cvm_float", "extract_float", "float_bin", "get_sim_scale", "int_realize", "load_ext", "load_real_data",
            "load_sim_data", "save_ext"]
+
+
+MAX_EXT_BYTES = 1 << 30
 
 
 def get_sim_scale(alpha, target_bit):
@@ -53,11 +56,10 @@ def save_ext(fname, *infos):
 def load_ext(fname):
     """Tuple of the decoded lines of a file written by `save_ext`."""
     try:
-        with open(fname, encoding="utf-8") as f:
-            return tuple(json.loads(line) for line in f if line.strip())
+        return tuple(json.loads(line) for line in read_text(fname, MAX_EXT_BYTES).split("\n") if line.strip())
     except OSError as error:
-        raise ModelError(f"{fname} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+        raise ModelError(f"{plain_error(error)}; write the checkpoint again") from None
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{fname} is damaged: {error}; write the checkpoint again") from None
 
 

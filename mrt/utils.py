@@ -7,13 +7,14 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
 import time
 
-__all__ = ["Progress", "atomic_folder", "atomic_path", "atomic_write", "extend_fname", "log_init", "multi_validate",
-           "plain_error", "sha256"]
+__all__ = ["Progress", "atomic_folder", "atomic_path", "atomic_write", "extend_fname", "log_init", "model_files",
+           "multi_validate", "open_regular", "plain_error", "read_text", "sha256", "shortened"]
 
 _COLOURS = {"DEBUG": "36", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "35"}
 _SILENT = logging.CRITICAL + 10
@@ -56,6 +57,11 @@ def plain_error(error):
     return str(error) or type(error).__name__
 
 
+def shortened(text, length=200):
+    """`text` for a message: its beginning, where it is longer than `length`."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 def extend_fname(prefix, with_ext=False):
@@ -64,12 +70,42 @@ def extend_fname(prefix, with_ext=False):
     return (*names, f"{prefix}.ext") if with_ext else tuple(names)
 
 
+def model_files(prefix):
+    """(symbol file, params file) of the model that `prefix` names: prefix.json and prefix.params or, where only these are there,
+    prefix-symbol.json and prefix-0000.params, as MXNet exports them."""
+    exported = f"{prefix}-symbol.json", f"{prefix}-0000.params"
+    own = extend_fname(prefix)
+    return exported if os.path.isfile(exported[0]) and not os.path.isfile(own[0]) else own
+
+
+def open_regular(path):
+    """Open a file for reading bytes. OSError also for what is none, such as a folder, a pipe or a device: those never end, or
+    never begin."""
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # for a NUL
+        raise OSError(errno.EINVAL, str(error), repr(path)) from None
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return open(path, "rb")
+
+
+def read_text(path, limit):
+    """The UTF-8 text of a file, without a byte order mark. OSError when it cannot be read, is no regular file or holds more than
+    `limit` bytes; UnicodeDecodeError."""
+    with open_regular(path) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than the {limit:,} bytes that such a file may have", os.fspath(path))
+    return data.decode("utf-8-sig")
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yield a temporary path in the folder of `path` and rename it to `path` when the block ends without an error.
 
     Whoever reads `path` sees the old file or the new one, never a part of either. Missing folders are created.
-    The temporary name keeps the suffix of `path`, because some writers choose the format by it.
+    The temporary name keeps the suffix of `path`, because some writers choose the format by it. An OSError names `path`.
     """
     path = os.path.abspath(os.path.expanduser(os.fspath(path)))
     folder, name = os.path.split(path)
@@ -161,12 +197,26 @@ def _temporary(folder, name, make):
     """
     os.makedirs(folder, exist_ok=True)
     _sweep(folder)
-    path, handle = _locked(lambda: make(prefix=_TEMPORARY, suffix="-" + name, dir=folder))
+    path = None
     try:
-        yield path
-    finally:
-        _remove(path)
-        os.close(handle)
+        path, handle = _locked(lambda: make(prefix=_TEMPORARY, suffix="-" + name, dir=folder))
+        try:
+            yield path
+        finally:
+            _remove(path)
+            os.close(handle)
+    except OSError as error:
+        raise _about(error, path, os.path.join(folder, name)) from error
+
+
+def _about(error, temporary, path):
+    """`error` as one about `path`, not about what is temporary; that the disk is full is told without any name."""
+    found = error.filename
+    if temporary is None or found is None:
+        return OSError(error.errno, error.strerror or str(error), path)
+    if os.fspath(found).startswith(temporary):
+        return OSError(error.errno, error.strerror, path + os.fspath(found)[len(temporary):])
+    return error
 
 
 def _make_file(**where):
@@ -220,7 +270,7 @@ def _open_to_readers(path, permissions):
 def sha256(path):
     """Hex digest of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
@@ -281,7 +331,7 @@ class Progress:
             self._write(f"\r{self.text()}\033[K" if self._terminal else f"{self.text()}\n")
 
     def _write(self, text):
-        with contextlib.suppress(OSError, ValueError):  # a closed stream must not end the work
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stream, or None, must not end the work
             self._stream.write(text)
             self._stream.flush()
 

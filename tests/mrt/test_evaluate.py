@@ -95,7 +95,7 @@ def test_the_key(tmp_path):
         path.write_text(text + line)
         assert config.load(path).evaluation.formal_samples == value
     path.write_text(text + "Formal_samples = 0")
-    with pytest.raises(config.ConfigError, match="Formal_samples: found '0', expected an integer of at least 1"):
+    with pytest.raises(config.ConfigError, match="Formal_samples: found '0', expected an integer from 1"):
         config.load(path)
     assert "Formal_samples" in config.explain()
 
