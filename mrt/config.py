@@ -272,6 +272,8 @@ class Evaluation:
 
     batch: Optional[int] = key(INT, None, "images per batch; empty: as in calibration", low=1, high=MAX_ELEMENTS)
     iter_num: int = key(INT, 0, "number of batches; 0: nothing is evaluated", low=0, high=MAX_ELEMENTS)
+    formal_samples: Optional[int] = key(INT, None, "samples for the reference kernels too, which take long; empty: a tenth of "
+                                        "the time, 1 to 100 samples, fewer on slower machines", low=1, high=MAX_ELEMENTS)
     dataset: Optional[str] = key(STR, None, "empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
     device_type: Optional[str] = _device_type()

@@ -296,7 +296,7 @@ class Run:
         runtime, formal = self._load_compiled(axis)
         self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
                                      Executor(reduced, contexts, axis, part.batch), self.inputs_ext, self.oscales,
-                                     runtime, formal)
+                                     runtime, formal, part.formal_samples)
         self._progress.expect(part.batch * part.iter_num, "samples")
         self.evaluation.run(part.iter_num, part.batch, self._progress.update)
         return f"{self.evaluation.samples} samples of {dataset.name}, {dataset.part}"
