@@ -2,6 +2,7 @@
 
 Imports nothing that takes long, so that an interruption while MXNet is imported is met too.
 """
+import contextlib
 import functools
 import os
 import sys
@@ -15,6 +16,37 @@ __all__ = ["INTERRUPTED", "guarded", "tell"]
 INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 
 
+class _OutputError(BaseException):
+    """Stdout cannot be written, for the reason `__cause__`. No Exception, so that nobody on the way takes it for an error of
+    another file."""
+
+
+class _Output:
+    """Stdout that raises _OutputError."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        with _telling_output():
+            return self._stream.write(text)
+
+    def flush(self):
+        with _telling_output():
+            self._stream.flush()
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _telling_output():
+    try:
+        yield
+    except OSError as error:
+        raise _OutputError from error
+
+
 def guarded(main):
     """Decorator for the function behind a command, which returns its exit status. Nothing but that status, or SystemExit, comes
     out of the result, and every error is a line on stderr: 1 for an error, 130 after an interruption. Without a word, but with
@@ -23,11 +55,13 @@ def guarded(main):
     def run(*args, **kwargs):
         _open_standard_streams()
         try:
-            try:
-                status = main(*args, **kwargs)
-            except SystemExit as stop:  # from argparse
-                raise SystemExit(_finished(stop.code)) from None
-            return _finished(status)
+            with contextlib.redirect_stdout(_Output(sys.stdout)):
+                try:
+                    return main(*args, **kwargs)
+                finally:
+                    sys.stdout.flush()  # here, where its failure can be told
+        except _OutputError as error:
+            _tell_output(error.__cause__)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
@@ -36,8 +70,7 @@ def guarded(main):
         except MemoryError as error:
             tell(f"there is not enough memory: {plain_error(error)}")
         except OSError as error:
-            if _finished(0) == 0:  # else stdout was it, and has been told
-                tell(plain_error(error))
+            tell(plain_error(error))
         except Exception as error:
             tell(f"{type(error).__name__}: {error} (this is a defect of MRT, found at {_place(error)})")
         return 1
@@ -47,6 +80,13 @@ def guarded(main):
 def tell(text):
     """Print an error as one line."""
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def _tell_output(error):
+    """Say why stdout cannot be written; a reader that left knows."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries once more at its end
+    if not isinstance(error, BrokenPipeError):
+        tell(f"standard output cannot be written: {plain_error(error)}")
 
 
 def _open_standard_streams():
@@ -63,18 +103,6 @@ def _open_standard_streams():
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _finished(status):
-    """`status`, or 1 when what was printed cannot be written; a reader that left knows why, other reasons are told."""
-    try:
-        sys.stdout.flush()
-        return status
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again at its end
-        if not isinstance(error, BrokenPipeError):
-            tell(f"standard output cannot be written: {plain_error(error)}")
-        return 1
 
 
 def _place(error):

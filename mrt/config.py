@@ -402,7 +402,7 @@ class _Reader:
         self._key = None
         match = re.fullmatch(r"\[\s*([^\[\]]+?)\s*\]\s*([#;].*)?", text)
         if not match:
-            self._problem(number, f"found {text!r}, expected a section such as [CALIBRATION]")
+            self._problem(number, f"found {shortened(repr(text))}, expected a section such as [CALIBRATION]")
             return
         self._section = match.group(1)
         if self._section in self.sections:
@@ -416,7 +416,7 @@ class _Reader:
         if not match or self._section is None:
             self._key = None
             where = "before the first section" if match else "without '='"
-            self._problem(number, f"found {text!r} {where}, expected 'Key = value' below a [SECTION]")
+            self._problem(number, f"found {shortened(repr(text))} {where}, expected 'Key = value' below a [SECTION]")
             return
         name, value = match.groups()
         self._key, self._indent = name.lower(), indent

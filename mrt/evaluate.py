@@ -115,22 +115,38 @@ class Evaluation:
         return self.float.samples
 
     def run(self, iterations, batch, progress):
-        """Evaluate at most `iterations` batches, calling `progress` with the number of samples of each.
+        """Evaluate at most `iterations` batches, calling `progress` with the number of samples of each that is done.
 
         Raises MRTError when the data set gives no batch.
         """
-        following = self._dataset.iter_func()
+        following, told = self._dataset.iter_func(), 0
 
         def counted():
-            data, label = following()
-            progress(data.shape[self._axis])
-            return data, label
+            nonlocal told
+            progress(self.samples - told)
+            told = self.samples
+            return following()
 
         others = [self.quantize, self.compiled] if self._runtime else [self.quantize]
         multi_validate(self.evalfunc, counted, *others, iter_num=iterations, batch_size=batch,
                        logger=logging.getLogger("mrt.validate"))
         if not self.samples:
             raise MRTError(f"data set {self._dataset.name!r} gives no batch of {batch} samples; choose a smaller Batch")
+
+    def seconds_left(self, total):
+        """How long the rest will take if `total` samples are evaluated, the share of the reference kernels included; None before
+        the first batch tells."""
+        others = [column for column in self.columns if column is not self.formal]
+        if not all(column.samples for column in others):
+            return None
+        left = sum(column.seconds / column.samples * (total - column.samples) for column in others)
+        if self.formal and self.formal.samples:
+            wanted = min(total, FORMAL_SAMPLES if self._formal_samples is None else self._formal_samples)
+            formal = self.formal.seconds / self.formal.samples * max(wanted - self.formal.samples, 0)
+            spent = sum(column.seconds for column in others)
+            budget = (spent + left) * FORMAL_SHARE / (1 - FORMAL_SHARE) - self.formal.seconds
+            left += formal if self._formal_samples is not None else min(formal, max(budget, 0))
+        return left
 
     def evalfunc(self, data, label):
         """The float model on one batch."""

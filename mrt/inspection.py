@@ -541,7 +541,7 @@ def inspect_configuration(settings, batches):
             except StopIteration:
                 return
 
-    with Progress("inspect", batches * size, "samples") as progress:
+    with Progress("inspect", main2.sample_count(dataset, batches, size), "samples") as progress:
         report = inspect(run.mrt, some(), progress.update)
     report.title, report.notes = settings.default.model_name, tuple(notes)
     return report

@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import time
 import traceback
@@ -36,6 +37,8 @@ from mrt.transformer import MRT, Model, reduce_graph
 from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
 
 __all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
+
+SHOWN_PROBLEMS = 50
 
 
 def set_batch(input_shape, batch):
@@ -229,7 +232,8 @@ class Run:
         if self.mrt is None:
             for name in self.stages[config.STAGES.index(self.settings.default.start):self.stages.index("calibrate") + 1]:
                 if not self._why_skipped(name):
-                    getattr(self, name)()
+                    with Progress(name) as self._progress:
+                        getattr(self, name)()
         self._set_quantization()
 
     def merge(self):
@@ -297,7 +301,8 @@ class Run:
         self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
                                      Executor(reduced, contexts, axis, part.batch), self.inputs_ext, self.oscales,
                                      runtime, formal, part.formal_samples)
-        self._progress.expect(part.batch * part.iter_num, "samples")
+        total = sample_count(dataset, part.iter_num, part.batch)
+        self._progress.expect(total, "samples", lambda: self.evaluation.seconds_left(total))
         self.evaluation.run(part.iter_num, part.batch, self._progress.update)
         return f"{self.evaluation.samples} samples of {dataset.name}, {dataset.part}"
 
@@ -420,6 +425,19 @@ class Run:
         print(f"report written to {path}")
 
 
+def sample_count(dataset, batches, batch):
+    """Number of samples in the first `batches` batches of a data set, or a bound where that does not tell its size."""
+    extent = dataset.extent(dataset.root_dir, dataset.is_train)
+    if extent is None:
+        with contextlib.suppress(TypeError, NotImplementedError):
+            batches = min(batches, len(dataset.data))
+        return batches * batch
+    count = extent[0]
+    if dataset.last_batch == "discard" and count < math.inf:
+        count -= count % batch
+    return min(batches * batch, count)
+
+
 def restored_nodes(graph, names):
     """Nodes meant by Restore_name: names, `_OP_<operator>`, and `_ALL_EXCEPT_` for all but the others listed."""
     nodes = [node for node in graph.topological() if not node.is_variable]
@@ -470,8 +488,10 @@ def run_configured(path, action):
         action(settings)
         return 0
     except config.ConfigError as error:
-        for problem in error.problems:
+        for problem in error.problems[:SHOWN_PROBLEMS]:
             tell(problem)
+        if len(error.problems) > SHOWN_PROBLEMS:
+            tell(f"and {len(error.problems) - SHOWN_PROBLEMS} more problems of {path}")
     except SystemExit as stop:
         tell(f"the data set or another module ended the run with sys.exit({stop.code!r})")
     except (MRTError, OSError):

@@ -235,7 +235,7 @@ class MRT:
         arguments.instance("ctx", ctx or mx.cpu(), mx.Context, "an MXNet context, such as mx.cpu()")
         method = arguments.choice("method", method or ("absmax" if lambd is None else "lambda"), calibrate.METHODS)
         if lambd is not None:
-            arguments.number("lambd, a multiple of the standard deviation,", lambd, low=0)
+            lambd = arguments.number("lambd, a multiple of the standard deviation,", lambd, low=0)
         old_ths = _thresholds("old_ths", old_ths or {})
         graph = self.current_model.graph
         if not self._observed:
@@ -323,14 +323,7 @@ class MRT:
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
             raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
-        for name, value in techniques.items():
-            if name in CHOICES:
-                arguments.choice(name, value, CHOICES[name])
-            elif name == "two_part_budget":
-                arguments.number(name, value, low=0)
-            else:
-                arguments.flag(name, value)
-        self.techniques.update(techniques)
+        self.techniques.update({name: _technique(name, value) for name, value in techniques.items()})
 
     def set_preset(self, name):
         """"default", the best that is known, or "original", what the original MRT did, for comparison (see `mrt.original`); it
@@ -539,6 +532,12 @@ def _belongs(ext_file, digests, files):
 
 def _float_type(dtype):
     return arguments.choice("dtype", np.dtype(dtype).name if isinstance(dtype, (type, np.dtype)) else dtype, FLOATS)
+
+
+def _technique(name, value):
+    if name in CHOICES:
+        return arguments.choice(name, value, CHOICES[name])
+    return arguments.number(name, value, low=0) if name == "two_part_budget" else arguments.flag(name, value)
 
 
 def _thresholds(what, found):

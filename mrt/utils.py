@@ -94,8 +94,9 @@ def read_text(path, limit):
     """The UTF-8 text of a file, without a byte order mark. OSError when it cannot be read, is no regular file or holds more than
     `limit` bytes; UnicodeDecodeError."""
     with open_regular(path) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
+        large = os.fstat(stream.fileno()).st_size > limit
+        data = b"" if large else stream.read(limit + 1)  # of what has no size, such as files below /proc, no more either
+    if large or len(data) > limit:
         raise OSError(errno.EFBIG, f"larger than the {limit:,} bytes that such a file may have", os.fspath(path))
     return data.decode("utf-8-sig")
 
@@ -289,12 +290,12 @@ class Progress:
         self._title, self._total, self._unit, self._every = title, total, unit, every
         self._stream = stream or sys.stderr
         self._terminal = hasattr(self._stream, "isatty") and self._stream.isatty()
-        self._done, self._drawn = 0, False
+        self._done, self._drawn, self._left = 0, False, None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._draw_until_stopped, daemon=True)
 
     def __enter__(self):
-        self._start = time.monotonic()
+        self._start = self._since = time.monotonic()
         self._thread.start()
         return self
 
@@ -304,9 +305,10 @@ class Progress:
         if self._drawn and self._terminal:
             self._write("\r\033[K")
 
-    def expect(self, total, unit):
-        """From now on count up to `total` units."""
-        self._done, self._total, self._unit = 0, total, unit
+    def expect(self, total, unit, left=None):
+        """From now on count up to `total` units. `left`: a function that gives the seconds left, None while it cannot know;
+        by default every unit is taken to need the same time."""
+        self._done, self._total, self._unit, self._left, self._since = 0, total, unit, left, time.monotonic()
 
     def update(self, count=1):
         """Count `count` more units as done."""
@@ -314,14 +316,20 @@ class Progress:
 
     def text(self):
         """The line as shown now."""
-        elapsed = time.monotonic() - self._start
+        now = time.monotonic()
         parts = [f"{self._title}:"]
         if self._total:
             parts.append(f"{self._done}/{self._total} {self._unit}".strip() + ",")
-            if 0 < self._done < self._total:
-                parts.append(f"about {elapsed * (self._total - self._done) / self._done:.0f} s left,")
-        parts.append(f"{elapsed:.0f} s")
+            left = self._left() if self._left else self._left_at_one_rate(now)
+            if left is not None:
+                parts.append(f"about {left:.0f} s left,")
+        parts.append(f"{now - self._start:.0f} s")
         return " ".join(parts)
+
+    def _left_at_one_rate(self, now):
+        if not 0 < self._done < self._total:
+            return None
+        return (now - self._since) * (self._total - self._done) / self._done
 
     def _draw_until_stopped(self):
         wait = 1.0
