@@ -837,8 +837,8 @@ def unwritable(path):
         return f"{path} is a folder, expected a file"
     try:
         os.lstat(path)
-    except FileNotFoundError:
-        pass
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # `_not_a_place_for_files` has more to say
     except OSError as error:
         return f"{plain_error(error)}; choose another file"
     return _not_a_place_for_files(os.path.dirname(os.path.abspath(path)))
