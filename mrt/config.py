@@ -24,11 +24,12 @@ from mrt import conf
 from mrt.errors import MRTError
 from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
 
-__all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
+__all__ = ["COMPILED_FILES", "STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
            "suggestion", "unwritable"]
 
 MAX_BYTES = 1 << 24  # of a configuration
 MAX_ELEMENTS = 2**31 - 1  # of a tensor of MXNet, hence of batches and devices too
+COMPILED_FILES = ("symbol", "params", "data.npy", "ext")
 STAGES = ("DEFAULT", "PREPARE", "SPLIT_MODEL", "CALIBRATION", "QUANTIZATION", "MERGE_MODEL")  # values of Start, in order
 
 
@@ -815,7 +816,7 @@ def _output_problems(settings):
     """What stages will write: it is there and may be replaced, or can be made."""
     outputs, report = [], settings.default.report
     if report:
-        outputs.append(("DEFAULT", "Report", unwritable(report) or _is_an_input(settings, report)))
+        outputs.append(("DEFAULT", "Report", unwritable(report, settings)))
     if settings.compilation:
         outputs.append(("COMPILATION", "Dump_dir", _not_a_place_for_files(settings.compiled_folder)))
     for stage in STAGES[1:]:
@@ -825,16 +826,24 @@ def _output_problems(settings):
     return [f"{settings.where(section, name)}: {problem}" for section, name, problem in outputs if problem]
 
 
-def _is_an_input(settings, path):
-    inputs = [settings.file, *model_files(settings.prefix)]
-    same = os.path.exists(path) and any(os.path.exists(i) and os.path.samefile(i, path) for i in inputs)
-    return f"{path} is what the run reads, and would be overwritten; name another file" if same else None
+def _files(settings):
+    """What the run reads, and what it writes besides a report."""
+    split, kept = bool(settings.split_model.keys), [s for s in STAGES[1:] if settings.section(s).dump]
+    start = [settings.default.start] if settings.default.start != "DEFAULT" else []
+    files = [settings.file, *model_files(settings.prefix)]
+    files += [file for stage in kept + start for file in checkpoint_files(settings.kept_prefix, stage, split)]
+    if settings.compilation:
+        files += [os.path.join(settings.compiled_folder, name) for name in COMPILED_FILES]
+    return files
 
 
-def unwritable(path):
-    """Why the file `path`, which need not exist yet, cannot be written, as a sentence; None if it can."""
+def unwritable(path, settings=None):
+    """Why the file `path`, which need not exist yet, cannot be written, as a sentence; None if it can. With `settings`, also
+    where the run needs it for something else."""
     if os.path.isdir(path):
         return f"{path} is a folder, expected a file"
+    if settings and os.path.realpath(path) in map(os.path.realpath, _files(settings)):
+        return f"{path} belongs to the run itself, and would be overwritten; name another file"
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -26,7 +26,6 @@ from mrt import __version__, checkpoint, config, nodes
 from mrt import sim_quant_helper as sim
 from mrt.checkpoint import plain
 from mrt.command import guarded, tell
-from mrt.compiler import FILES
 from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
@@ -295,8 +294,8 @@ class Run:
         npy = io.BytesIO()
         np.save(npy, self._sample_batch(full))
         self.dump_folder = self.settings.compiled_folder
-        with atomic_folder(self.dump_folder, FILES) as folder:
-            files = {name: os.path.join(folder, name) for name in FILES}
+        with atomic_folder(self.dump_folder, config.COMPILED_FILES) as folder:
+            files = {name: os.path.join(folder, name) for name in config.COMPILED_FILES}
             atomic_write(files["symbol"], symbol)
             atomic_write(files["params"], params)
             atomic_write(files["data.npy"], npy.getvalue())
@@ -437,7 +436,7 @@ class Run:
 
     def _describe_files(self, rows, result):
         import cvm_runtime as cvm
-        files = {name: os.path.join(self.dump_folder, name) for name in FILES}
+        files = {name: os.path.join(self.dump_folder, name) for name in config.COMPILED_FILES}
         size = os.path.getsize(files["params"])
         original = os.path.getsize(model_files(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])

@@ -240,8 +240,10 @@ def test_a_data_set_without_files_is_opened_once(folder, capsys):
 
 @pytest.mark.parametrize("default, sections, words", [
     ("Report = taken", {}, "[DEFAULT] Report: {}/taken is a folder, expected a file"),
-    ("Report = net.ini", {}, "[DEFAULT] Report: {}/net.ini is what the run reads"),
-    ("Report = sub/../mnist_mlp.params", {}, "is what the run reads"),
+    ("Report = net.ini", {}, "[DEFAULT] Report: {}/net.ini belongs to the run itself"),
+    ("Report = sub/../mnist_mlp.params", {}, "belongs to the run itself"),
+    ("Report = out/mnist_mlp_cvm/ext", {}, "belongs to the run itself"),
+    ("Report = mnist_mlp.mrt.calibrate.ext", {"CALIBRATION": "Dataset = mnist\nDump = True"}, "belongs to the run itself"),
     ("Report = net.ini/report.json", {}, "[DEFAULT] Report: "),
     ("Report = " + "x" * 300, {}, "File name too long"),
     ("", {"COMPILATION": "Dump_dir = net.ini"}, "[COMPILATION] Dump_dir: cannot write into {}/net.ini"),
@@ -275,6 +277,6 @@ def test_files_of_inspect(folder, capsys):
     path = ini(folder)
     for arguments, words in ((["--html", str(folder)], f"--html: {folder} is a folder"),
                              (["--json", path + "/r.json"], "--json: cannot write into"),
-                             (["--html", "p", "--json", "p"], "--html: the same file as --json")):
+                             (["--json", path], "--json: "), (["--html", "p", "--json", "p"], "--html: the same file as --json")):
         line, = refused(path, capsys, lambda argv, more=arguments: inspection.main([*argv, *more]))
         assert words in line
