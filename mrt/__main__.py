@@ -9,6 +9,7 @@ __all__ = ["main", "run_command"]
 COMMANDS = {
     "check": ("mrt.check", "list what keeps a network from being quantized, with a remedy for each node"),
     "run": ("mrt.main2", "prepare, calibrate, quantize, compile and evaluate as a configuration says"),
+    "nodes": ("mrt.nodes", "list the nodes of a prepared network, and where a configuration may name them"),
     "inspect": ("mrt.inspection", "compare the float and the integer network of a configuration node by node"),
 }
 

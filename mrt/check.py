@@ -31,7 +31,7 @@ from mrt.passes.prepare import prepare, with_input
 from mrt.passes.validate import names_above, unsupported
 from mrt.utils import model_files, shortened
 
-__all__ = ["findings", "main", "operator_table"]
+__all__ = ["findings", "main", "model_arguments", "named_files", "operator_table"]
 
 
 def findings(graph, input_shape=None, keys=()):
@@ -71,7 +71,8 @@ def operator_table():
     return "\n".join("| " + " | ".join(row) + " |" for row in [("operator", "what it is", "how"), ("---",) * 3, *rows]) + "\n"
 
 
-def _files(model, params):
+def named_files(model, params):
+    """(symbol file, params file) that a user means by the one or two words of the command line."""
     if params:
         return model, params
     if model.endswith(".json"):
@@ -98,6 +99,15 @@ def _names(text):
     return names
 
 
+def model_arguments(parser, model):
+    """Add the arguments that name a model; `model` is the help of the first."""
+    parser.add_argument("model", nargs="?", help=model)
+    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
+    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
+    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
+                        help="nodes where the network will be split: only what they need is looked at")
+
+
 def _print(graph, found, keys):
     if not found:
         above = names_above(graph, keys)
@@ -116,11 +126,7 @@ def main(argv=None, prog="python -m mrt.check"):
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="the symbol file, or the beginning of both file names")
-    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
-    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
-    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
-                        help="nodes where the network will be split: only what they need is looked at")
+    model_arguments(parser, "the symbol file, or the beginning of both file names")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
     args = parser.parse_args(argv)
@@ -130,7 +136,7 @@ def main(argv=None, prog="python -m mrt.check"):
     if not args.model:
         parser.error("name a model, or ask for --operators")
     try:
-        graph = Graph.load(*_files(args.model, args.params))
+        graph = Graph.load(*named_files(args.model, args.params))
         found = findings(graph, args.shape, args.keys)
     except MRTError as error:
         if args.json:

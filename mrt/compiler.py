@@ -14,9 +14,7 @@ from mrt.graph import Entry
 from mrt.ops import operator_of
 from mrt.simulate import is_integer
 
-__all__ = ["FILES", "compile_graph"]
-
-FILES = ("symbol", "params", "data.npy", "ext")  # of a compiled model; the command adds the last two
+__all__ = ["compile_graph"]
 
 LIST_MAGIC = 0xF7E58D4F05049CB7
 TENSOR_MAGIC = 0xDD5E40F096B4A13F

@@ -24,10 +24,12 @@ from mrt import conf
 from mrt.errors import MRTError
 from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
 
-__all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load"]
+__all__ = ["COMPILED_FILES", "STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
+           "suggestion", "unwritable"]
 
 MAX_BYTES = 1 << 24  # of a configuration
 MAX_ELEMENTS = 2**31 - 1  # of a tensor of MXNet, hence of batches and devices too
+COMPILED_FILES = ("symbol", "params", "data.npy", "ext")
 STAGES = ("DEFAULT", "PREPARE", "SPLIT_MODEL", "CALIBRATION", "QUANTIZATION", "MERGE_MODEL")  # values of Start, in order
 
 
@@ -437,6 +439,12 @@ def _did_you_mean(name, known):
     return f"did you mean {lowered[close[0]]!r}?" if close else ""
 
 
+def suggestion(name, known):
+    """', did you mean ...?' with the nearest of `known`, empty when nothing is near."""
+    question = _did_you_mean(name, known)
+    return f", {question}" if question else ""
+
+
 def _nearest(name, known):
     """What to write in place of `name`: the nearest of `known`, or the list of them."""
     return _did_you_mean(name, known) or f"expected one of {', '.join(sorted(known))}"
@@ -635,6 +643,9 @@ def _contradictions(settings):
             if ("QUANTIZATION", name) in settings.lines:
                 problem("QUANTIZATION", name.capitalize(), f"Preset = {settings.quantization.preset} knows nothing of it; remove "
                         "one of the two")
+    for node, precision in settings.quantization.operand_precision.items():
+        if not 2 <= precision <= 15:
+            problem("QUANTIZATION", "Operand_precision", f"found {precision} for {node}, expected an integer from 2 to 15")
     for node, threshold in settings.quantization.thresholds.items():
         if threshold < 0:
             problem("QUANTIZATION", "Thresholds", f"found {threshold:g} for {node}, expected a number of at least 0")
@@ -713,23 +724,69 @@ def _dataset_problems(settings):
         import_dataset_module(settings)
     except ConfigError as error:
         return list(error.problems)
-    from mrt.dataset import DS_REG, DatasetError  # imports MXNet, which is not needed to read a configuration
-    problems, checked = [], set()
+    from mrt.dataset import DS_REG  # imports MXNet, which is not needed to read a configuration
+    problems = {}
     for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
         part = settings.section(section)
-        if part is None or (part.dataset, part.dataset_dir) in checked:
+        if part is None:
             continue
-        checked.add((part.dataset, part.dataset_dir))
         cls = DS_REG.get(part.dataset)
-        if cls is None:
-            problems.append(f"{settings.where(section, 'Dataset')}: found {part.dataset!r}, expected a registered data "
-                            f"set, {_nearest(part.dataset, DS_REG)} (Dataset_module imports a file with your own)")
-            continue
-        try:
-            cls.locate(part.dataset_dir)
-        except DatasetError as error:
-            problems.append(f"{settings.where(section, 'Dataset')}: {error}")
-    return problems
+        name, text = _data_problem(settings, section, cls) if cls else (
+            "Dataset", f"found {part.dataset!r}, expected a registered data set, {_nearest(part.dataset, DS_REG)} "
+            "(Dataset_module imports a file with your own)")
+        if text:  # once, where several sections name the same data
+            problems.setdefault(text, f"{settings.where('DEFAULT' if name == 'Input_shape' else section, name)}: {text}")
+    return list(problems.values())
+
+
+def _data_problem(settings, section, cls):
+    """(key, sentence) of what is wrong with the data of a section, as far as their files tell without being read whole."""
+    from mrt.dataset import DatasetError
+    part, shape = settings.section(section), settings.default.input_shape
+    try:
+        is_train = section == "CALIBRATION" and training_part(cls, part.dataset_dir)
+        options = (part.dataset_dir, True) if is_train else (part.dataset_dir,)
+        cls.locate(*options)
+        if "extent" not in vars(cls):
+            return "Dataset", None
+        count, *found = cls.extent(*options)
+    except DatasetError as error:
+        return "Dataset", str(error)
+    try:
+        if found and shape[0] == -1:
+            cls.require_sample_shape(shape[1:], found)
+    except DatasetError as error:
+        return "Input_shape", str(error)
+    batches = count / part.batch
+    if math.isfinite(count):
+        batches = math.floor(batches) if cls.last_batch == "discard" else math.ceil(batches)
+    if section == "CALIBRATION":
+        words = "training part" if is_train else "test part" if cls.train_part else "only part"
+        return "Calibrate_num", too_few(settings, cls.name, words, batches)
+    if section == "COMPILATION" and count < part.batch:
+        full = tuple(part.batch if n == -1 else n for n in shape)
+        return "Batch", (f"data set {cls.name!r} gives no batch of shape {full} for data.npy: it holds {count} samples; choose a "
+                         "smaller Batch")
+    if section == "EVALUATION" and part.iter_num and not batches:
+        return "Batch", f"data set {cls.name!r} gives no batch of {part.batch} samples: it holds {count}; choose a smaller Batch"
+    return "Dataset", None
+
+
+def training_part(cls, folder):
+    """Whether the data set `cls` has a training part of its own, and its files are there."""
+    from mrt.dataset import DatasetError
+    try:
+        return bool(cls.train_part and cls.locate(folder, True))
+    except DatasetError:
+        return False
+
+
+def too_few(settings, name, part, batches):
+    """What to say when the data for calibration end too early, else None."""
+    wanted, size = settings.calibration.calibrate_num, settings.calibration.batch
+    if batches >= wanted:
+        return None
+    return f"the {part} of data set {name!r} ends after {batches} of {wanted} batches of {size}; choose fewer or smaller ones"
 
 
 def import_dataset_module(settings):
@@ -756,29 +813,60 @@ def import_dataset_module(settings):
 
 
 def _output_problems(settings):
-    """Folders that stages will write into: they exist and are writable, or can be made."""
-    outputs = []
+    """What stages will write: it is there and may be replaced, or can be made."""
+    outputs, report = [], settings.default.report
+    if report:
+        outputs.append(("DEFAULT", "Report", unwritable(report, settings)))
     if settings.compilation:
-        outputs.append(("COMPILATION", "Dump_dir", settings.compilation.dump_dir))
-    if settings.default.report:
-        outputs.append(("DEFAULT", "Report", os.path.dirname(settings.default.report)))
-    outputs += [(s, "Dump", settings.default.output_dir) for s in STAGES[1:] if settings.section(s).dump]
-    problems = []
-    for section, name, folder in outputs:
-        reason = _not_writable(folder)
-        if reason:
-            problems.append(f"{settings.where(section, name)}: cannot write into {folder}: {reason}; choose another "
-                            "folder or change its permissions")
-    return problems
+        outputs.append(("COMPILATION", "Dump_dir", _not_a_place_for_files(settings.compiled_folder)))
+    for stage in STAGES[1:]:
+        if settings.section(stage).dump:
+            files = checkpoint_files(settings.kept_prefix, stage, bool(settings.split_model.keys))
+            outputs.append((stage, "Dump", next(filter(None, map(unwritable, files)), None)))
+    return [f"{settings.where(section, name)}: {problem}" for section, name, problem in outputs if problem]
 
 
-def _not_writable(folder):
-    """Why no file can be made in `folder`, which need not exist yet; None if one can."""
-    while not os.path.lexists(folder):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return "there is no such file system"
-        folder = parent
-    if not os.path.isdir(folder):
-        return f"{folder} is not a folder"
-    return None if os.access(folder, os.W_OK | os.X_OK) else f"no permission to write into {folder}"
+def _files(settings):
+    """What the run reads, and what it writes besides a report."""
+    split, kept = bool(settings.split_model.keys), [s for s in STAGES[1:] if settings.section(s).dump]
+    start = [settings.default.start] if settings.default.start != "DEFAULT" else []
+    files = [settings.file, *model_files(settings.prefix)]
+    files += [file for stage in kept + start for file in checkpoint_files(settings.kept_prefix, stage, split)]
+    if settings.compilation:
+        files += [os.path.join(settings.compiled_folder, name) for name in COMPILED_FILES]
+    return files
+
+
+def unwritable(path, settings=None):
+    """Why the file `path`, which need not exist yet, cannot be written, as a sentence; None if it can. With `settings`, also
+    where the run needs it for something else."""
+    if os.path.isdir(path):
+        return f"{path} is a folder, expected a file"
+    if settings and os.path.realpath(path) in map(os.path.realpath, _files(settings)):
+        return f"{path} belongs to the run itself, and would be overwritten; name another file"
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # `_not_a_place_for_files` has more to say
+    except OSError as error:
+        return f"{plain_error(error)}; choose another file"
+    return _not_a_place_for_files(os.path.dirname(os.path.abspath(path)))
+
+
+def _not_a_place_for_files(folder):
+    """Why no file can be made in `folder`, which need not exist yet, as a sentence; None if one can."""
+    reason, existing = None, folder
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"no permission to write into {existing}"
+    elif existing != folder:
+        try:
+            os.lstat(folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # such as too long a name
+            reason = plain_error(error)
+    return f"cannot write into {folder}: {reason}; choose another folder or change its permissions" if reason else None

@@ -547,6 +547,16 @@ def inspect_configuration(settings, batches):
     return report
 
 
+def _check_files(options, settings):
+    """Whether the files can be written in which the report is wanted, before it is made."""
+    problems = [f"--{word}: {problem}" for word, path in (("json", options.json), ("html", options.html))
+                for problem in [path and config.unwritable(path, settings)] if problem]
+    if options.json and options.html and os.path.realpath(options.json) == os.path.realpath(options.html):
+        problems.append("--html: the same file as --json; name another")
+    if problems:
+        raise config.ConfigError(problems)
+
+
 def _positive(text):
     value = int(text)
     if value < 1:
@@ -570,6 +580,7 @@ def main(argv=None, prog="python -m mrt.inspection"):
         return stop.code
 
     def action(settings):
+        _check_files(options, settings)
         report = inspect_configuration(settings, options.batches)
         for note in report.notes:
             print(f"notice: {note}", file=sys.stderr)

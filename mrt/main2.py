@@ -23,11 +23,10 @@ import traceback
 
 import numpy as np
 
-from mrt import __version__, checkpoint, config
+from mrt import __version__, checkpoint, config, nodes
 from mrt import sim_quant_helper as sim
 from mrt.checkpoint import plain
 from mrt.command import guarded, tell
-from mrt.compiler import FILES
 from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
@@ -63,6 +62,7 @@ class Run:
         self.split_wanted = bool(settings.split_model.keys)
         self.model = self.base = self.top = self.mrt = self.quantized = None
         self.inputs_ext = self.oscales = self.evaluation = self.dump_folder = self._progress = None
+        self._opened = {}  # data sets that `check` had to open, by section and batch
         self.report = {"mrt": __version__, "configuration": os.path.abspath(settings.file), "stages": {}, "notices": []}
 
     # ---- the order of things
@@ -72,8 +72,10 @@ class Run:
         default = self.settings.default
         mx.random.seed(default.seed)
         np.random.seed(default.seed % 2**32)
-        self._load_start()
-        started = config.STAGES.index(default.start)
+        start = time.perf_counter()
+        with Progress("check"):
+            self.check()
+        started, before = config.STAGES.index(default.start), time.perf_counter() - start
         for number, name in enumerate(self.stages, 1):
             reason = f"Start = {default.start}" if number <= started else self._why_skipped(name)
             if reason:
@@ -83,7 +85,7 @@ class Run:
             start = time.perf_counter()
             with Progress(name) as self._progress:
                 said = getattr(self, name)()
-            seconds = time.perf_counter() - start
+            seconds, before = before + time.perf_counter() - start, 0.0  # the first stage has done its work in `check`
             print(f"[{number}/7] {name:<9} {seconds:7.2f} s  {said}", flush=True)
             self.report["stages"][name] = {"seconds": round(seconds, 3), "result": said}
         self._finish()
@@ -106,16 +108,50 @@ class Run:
             self.report["notices"].append(text)
             print(f"notice: {text}", file=sys.stderr, flush=True)
 
-    # ---- loading
+    # ---- what comes before the first stage
+
+    def check(self):
+        """Load what Start says and look at everything of the configuration that needs it, or data that only their class knows.
+        ConfigError with every problem."""
+        self._load_start()
+        problems = []
+        if self.settings.default.start not in ("QUANTIZATION", "MERGE_MODEL"):
+            network = self.mrt.current_model if self.mrt else self.base or self.model
+            problems = nodes.problems(self.settings, network.graph, self.top and self.top.graph)
+        problems += self._open_unknown_data()
+        if problems:
+            raise config.ConfigError(problems)
+
+    def _open_unknown_data(self):
+        """Open data sets that do not tell how much they hold, each part once, and keep them for their stages."""
+        problems, seen = [], set()
+        for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
+            part = self.settings.section(section)
+            skipped = self.mrt or self.quantized if section == "CALIBRATION" else part is None
+            cls = None if skipped else DS_REG[part.dataset]
+            train = section == "CALIBRATION" and not skipped and cls.train_part
+            if skipped or "extent" in vars(cls) or (cls, part.dataset_dir, train) in seen:
+                continue
+            seen.add((cls, part.dataset_dir, train))
+            try:
+                dataset = self.open_data(section, part.batch, train=train)
+            except DatasetError as error:
+                problems.append(f"{self.settings.where(section, 'Dataset')}: {error}")
+                continue
+            self._opened[section, part.batch] = dataset
+            if section == "CALIBRATION" and hasattr(dataset.data, "__len__"):
+                text = config.too_few(self.settings, dataset.name, dataset.part, len(dataset.data))
+                problems += [f"{self.settings.where(section, 'Calibrate_num')}: {text}"] if text else []
+        return problems
 
     def _kept(self, suffix):
         return self.settings.kept_prefix + suffix
 
     def _load_start(self):
-        """What the stage named by Start has kept, or the model itself."""
+        """What the stage named by Start has kept, or the model itself, prepared."""
         start = self.settings.default.start
         if start == "DEFAULT":
-            self.model = Model.load(*model_files(self.settings.prefix))
+            self.model = nodes.prepared(self.settings)
             return
         said = checkpoint.verify(self.settings, start)
         if said:
@@ -149,8 +185,7 @@ class Run:
     # ---- stages; each returns what its line says
 
     def prepare(self):
-        """Rewrite the model to the operators that can become integers."""
-        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
+        """Keep the model, which `check` has rewritten to the operators that can become integers."""
         if self.settings.prepare.dump:
             with self._keeping("PREPARE"):
                 self.model.save(*extend_fname(self._kept(".prepare")))
@@ -180,9 +215,8 @@ class Run:
             try:
                 data, _ = following()
             except StopIteration:
-                raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: the {dataset.part} of data set "
-                               f"{dataset.name!r} ended after {index} of {part.calibrate_num} batches of {part.batch}; "
-                               "choose fewer or smaller ones") from None
+                raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: "
+                               + config.too_few(self.settings, dataset.name, dataset.part, index)) from None
             self.mrt.set_data(data)
             self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
@@ -228,7 +262,7 @@ class Run:
 
     def load_calibrated(self):
         """Only get as far as `mrt`, calibrated and ready to quantize, from Start on."""
-        self._load_start()
+        self.check()
         if self.mrt is None:
             for name in self.stages[config.STAGES.index(self.settings.default.start):self.stages.index("calibrate") + 1]:
                 if not self._why_skipped(name):
@@ -263,8 +297,8 @@ class Run:
         npy = io.BytesIO()
         np.save(npy, self._sample_batch(full))
         self.dump_folder = self.settings.compiled_folder
-        with atomic_folder(self.dump_folder, FILES) as folder:
-            files = {name: os.path.join(folder, name) for name in FILES}
+        with atomic_folder(self.dump_folder, config.COMPILED_FILES) as folder:
+            files = {name: os.path.join(folder, name) for name in config.COMPILED_FILES}
             atomic_write(files["symbol"], symbol)
             atomic_write(files["params"], params)
             atomic_write(files["data.npy"], npy.getvalue())
@@ -337,6 +371,8 @@ class Run:
 
     def open_data(self, section, batch, train=False):
         """The data set of a section: its training part with `train`, where it has one."""
+        if (section, batch) in self._opened:
+            return self._opened.pop((section, batch))
         part = self.settings.section(section)
         cls = DS_REG[part.dataset]
         shape = tuple(set_batch(self.settings.default.input_shape, batch))
@@ -404,7 +440,7 @@ class Run:
 
     def _describe_files(self, rows, result):
         import cvm_runtime as cvm
-        files = {name: os.path.join(self.dump_folder, name) for name in FILES}
+        files = {name: os.path.join(self.dump_folder, name) for name in config.COMPILED_FILES}
         size = os.path.getsize(files["params"])
         original = os.path.getsize(model_files(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])
@@ -458,12 +494,9 @@ def attribute_scaler(graph, attribute_deps, scales, where):
     attribute_deps: operator -> attribute -> node; scales: node -> scale. Raises MRTError for names that match nothing.
     """
     operators = {node.op for node in graph.topological() if not node.is_variable}
-    for operator, attributes in attribute_deps.items():
-        if operator not in operators:
-            raise MRTError(f"{where}: the upper half has no operator {operator!r}; it has {', '.join(sorted(operators))}")
-        for node in attributes.values():
-            if node not in scales:
-                raise MRTError(f"{where}: {node!r} is not one of the Keys {', '.join(scales)}")
+    problems = nodes.attribute_problems(operators, attribute_deps, list(scales), where)
+    if problems:
+        raise MRTError(problems[0])
 
     def callback(node, params, done):
         attributes = attribute_deps.get(node.op, {})

@@ -200,7 +200,7 @@ def _temporary(folder, name, make):
     _sweep(folder)
     path = None
     try:
-        path, handle = _locked(lambda: make(prefix=_TEMPORARY, suffix="-" + name, dir=folder))
+        path, handle = _locked(lambda: make(prefix=_TEMPORARY, suffix="-" + name[-40:], dir=folder))
         try:
             yield path
         finally:

@@ -15,6 +15,7 @@ import pytest
 import cvm_runtime as cvm
 from cvm_runtime import cli
 from mrt import checkpoint, config, main2, utils
+from mrt import sim_quant_helper as sim
 from mrt.errors import ModelError
 from mrt.transformer import MRT
 from mrt.utils import atomic_folder, atomic_path, atomic_write
@@ -270,7 +271,7 @@ def test_check_points_of_python_are_one_or_refused(tmp_path, monkeypatch):
         try:
             found.append(MRT.load(name, state).th_dict)
         except ModelError as error:
-            assert "parts of two check points" in str(error)
+            assert "parts of two models" in str(error)
             found.append(None)
     assert found[0] == old and found[-1] == new.th_dict and None in found
     assert all(th in (old, new.th_dict, None) for th in found)
@@ -295,6 +296,8 @@ def test_parts_of_two_models_are_refused(two_models, capsys):
     shutil.copy(second / "params", first)
     with pytest.raises(cvm.CvmLogicError, match=r"params is not the file .* parts of two models"):
         cvm.load_folder(first)
+    with pytest.raises(ModelError, match=r"params is not the file .* parts of two models"):
+        sim.load_ext(first / "ext")
     for command in ("info", "run", "verify", "bench"):
         assert cli.main([command, str(first)]) == 2
         error = capsys.readouterr().err

@@ -114,8 +114,8 @@ def test_text_that_stdout_cannot_encode():
 
 # ---- interruptions ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments", [["mrt", "check", "net"], ["mrt", "run", "net.ini"], ["mrt", "inspect", "net.ini"],
-                                       ["mrt.check", "net"], ["mrt.main2", "net.ini"], ["mrt.inspection", "net.ini"]])
+@pytest.mark.parametrize("arguments", [["mrt", "check", "net"], ["mrt", "run", "net.ini"], ["mrt.check", "net"],
+                                       ["mrt.main2", "net.ini"], ["mrt.nodes", "net"], ["mrt.inspection", "net.ini"]])
 @pytest.mark.parametrize("package", ["mxnet", "numpy"])
 def test_interrupted_while_importing(tmp_path, arguments, package):
     (tmp_path / package).mkdir()

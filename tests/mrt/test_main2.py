@@ -258,7 +258,7 @@ def test_absent_gpu_is_a_notice(folder, capsys):
 
 
 @pytest.mark.parametrize("sections, words", [
-    ({"CALIBRATION": "Calibrate_num = 1000\nBatch = 100"}, "training part of data set 'mnist' ended after 20 of 1000"),
+    ({"CALIBRATION": "Calibrate_num = 1000\nBatch = 100"}, "training part of data set 'mnist' ends after 600 of 1000"),
     ({"QUANTIZATION": "Thresholds = nosuch: 1"}, "nosuch"),
     ({"QUANTIZATION": "Restore_name = nosuch"}, "no node or operator 'nosuch'"),
     ({"COMPILATION": "Batch = 20000\nDump_dir = out"}, "no batch of shape (20000, 1, 28, 28)"),
