@@ -1,4 +1,4 @@
-"""Builds the C library with CMake, puts it inside the cvm_runtime package, and adds what makes `import mxnet` work.
+"""Builds the C library with CMake, puts it inside the cvm_runtime package, adds the model zoo, and what makes `import mxnet` work.
 
 Everything else is declared in pyproject.toml.
 """
@@ -37,10 +37,14 @@ def write_startup_files(folder):
 
 
 class BuildPython(build_py):
+    """Puts the zoo inside the package of a wheel; an editable install finds the checkout's."""
+
     def run(self):
         super().run()
         if not self.editable_mode:
             write_startup_files(self.build_lib)
+            unwanted = shutil.ignore_patterns("mrt_output", "__pycache__", ".*")
+            shutil.copytree(ROOT / "model_zoo", Path(self.build_lib, "mrt", "model_zoo"), ignore=unwanted, dirs_exist_ok=True)
 
 
 class EditableWheel(editable_wheel):

@@ -11,6 +11,7 @@ Needs numpy and the C library that is built with this package, nothing else.
 from ._lib import CvmError, CvmLibraryError, CvmLogicError, CvmRuntimeError, library_path
 from ._version import __version__
 from .context import Context, cpu, formal, gpu
+from .folder import load_folder
 from .model import Model, Node, Tensor, gas, load
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "gpu",
     "library_path",
     "load",
+    "load_folder",
 ]

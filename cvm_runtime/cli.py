@@ -20,8 +20,9 @@ from typing import Any, Callable, NoReturn
 
 import numpy as np
 
-from . import CvmError, Model, Node, Tensor, __version__, cpu, formal, gas, gpu, load
+from . import CvmError, Model, Node, Tensor, __version__, cpu, formal, gas, gpu, load_folder
 from .context import Context
+from .folder import read_folder
 
 FAILED, ERROR = 1, 2
 
@@ -31,7 +32,7 @@ class UserError(Exception):
 
 
 def _load(args: argparse.Namespace, ctx: Context | None = None) -> Model:
-    return load(args.dir / "symbol", args.dir / "params", ctx or _context(args))
+    return load_folder(args.dir, ctx or _context(args))
 
 
 def _context(args: argparse.Namespace) -> Context:
@@ -160,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_gas(args: argparse.Namespace) -> int:
-    value = gas(args.dir / "symbol")
+    value = gas(*read_folder(args.dir, "symbol"))
     if args.json:
         _print_json({"gas": value})
     else:

@@ -2,23 +2,38 @@
 import importlib
 import sys
 
-__all__ = ["main"]
+from mrt.command import guarded
+
+__all__ = ["main", "run_command"]
 
 COMMANDS = {
     "check": ("mrt.check", "list what keeps a network from being quantized, with a remedy for each node"),
     "run": ("mrt.main2", "prepare, calibrate, quantize, compile and evaluate as a configuration says"),
+    "nodes": ("mrt.nodes", "list the nodes of a prepared network, and where a configuration may name them"),
     "inspect": ("mrt.inspection", "compare the float and the integer network of a configuration node by node"),
 }
 
 
+@guarded
+def run_command(name, argv, prog):
+    """Run the one of COMMANDS called `name`; returns the exit status."""
+    module = importlib.import_module(COMMANDS[name][0])  # only now: MXNet takes seconds to import
+    return module.main(argv, prog=prog)
+
+
+@guarded
 def main(argv=None):
     """Run one of COMMANDS with the arguments behind its name; returns the exit status, 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in COMMANDS:
-        module = importlib.import_module(COMMANDS[argv[0]][0])  # only now: MXNet takes seconds to import
-        return module.main(argv[1:], prog=f"mrt {argv[0]}")
+        return run_command(argv[0], argv[1:], f"mrt {argv[0]}")
+    if argv[:1] == ["--version"]:
+        from mrt import __version__
+        print(f"mrt {__version__}")
+        return 0
     wanted = argv[:1] in (["-h"], ["--help"])
-    lines = [f"  mrt {name:<8} {what}" for name, (_, what) in COMMANDS.items()]
+    said = {**{name: what for name, (_, what) in COMMANDS.items()}, "--version": "print the version"}
+    lines = [f"  mrt {name:<10} {what}" for name, what in said.items()]
     text = "\n".join(["usage: mrt COMMAND ...", "", *lines, "", "mrt COMMAND --help says more"])
     if argv and not wanted:
         text = f"error: there is no command {argv[0]!r}\n{text}"

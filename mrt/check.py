@@ -9,12 +9,19 @@
 
 Exit status: 0 it can, 1 it cannot (or cannot be read), 2 wrong usage.
 """
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
+    from mrt.__main__ import run_command
+    sys.exit(run_command("check", sys.argv[1:], "python -m mrt.check"))
+
 import argparse
 import json
-import sys
+import math
 from collections import Counter
-from pathlib import Path
 
+from mrt.command import guarded, tell
+from mrt.config import MAX_ELEMENTS
 from mrt.errors import ModelError, MRTError
 from mrt.graph import Graph
 from mrt.ops import OPERATORS, Operator, integer
@@ -22,8 +29,9 @@ from mrt.ops.refused import Refused
 from mrt.passes.heads import without_losses
 from mrt.passes.prepare import prepare, with_input
 from mrt.passes.validate import names_above, unsupported
+from mrt.utils import model_files, shortened
 
-__all__ = ["findings", "main", "operator_table"]
+__all__ = ["findings", "main", "model_arguments", "named_files", "operator_table"]
 
 
 def findings(graph, input_shape=None, keys=()):
@@ -63,22 +71,41 @@ def operator_table():
     return "\n".join("| " + " | ".join(row) + " |" for row in [("operator", "what it is", "how"), ("---",) * 3, *rows]) + "\n"
 
 
-def _files(model, params):
+def named_files(model, params):
+    """(symbol file, params file) that a user means by the one or two words of the command line."""
     if params:
         return model, params
     if model.endswith(".json"):
         stem = model[:-len(".json")]
         return model, f"{stem[:-len('-symbol')]}-0000.params" if stem.endswith("-symbol") else f"{stem}.params"
-    pairs = [(f"{model}.json", f"{model}.params"), (f"{model}-symbol.json", f"{model}-0000.params")]
-    return next((pair for pair in pairs if Path(pair[0]).exists()), pairs[0])
+    return model_files(model)
 
 
 def _shape(text):
-    return tuple(int(extent) for extent in text.split(","))
+    try:
+        shape = tuple(int(extent) for extent in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
+        raise argparse.ArgumentTypeError(f"found {shortened(repr(text))}, expected the extents of the input between commas, the "
+                                         "batch among them, such as 1,1,28,28")
+    return shape
 
 
 def _names(text):
-    return tuple(text.split(","))
+    names = tuple(text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"found {shortened(repr(text))}, expected names of nodes between commas")
+    return names
+
+
+def model_arguments(parser, model):
+    """Add the arguments that name a model; `model` is the help of the first."""
+    parser.add_argument("model", nargs="?", help=model)
+    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
+    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
+    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
+                        help="nodes where the network will be split: only what they need is looked at")
 
 
 def _print(graph, found, keys):
@@ -94,15 +121,12 @@ def _print(graph, found, keys):
         print(f"  {item['node']} ({item['operator']}): {item['reason']}\n    remedy: {item['remedy']}")
 
 
+@guarded
 def main(argv=None, prog="python -m mrt.check"):
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="the symbol file, or the beginning of both file names")
-    parser.add_argument("params", nargs="?", help="the params file, unless it is called like the symbol file")
-    parser.add_argument("--shape", type=_shape, metavar="N,C,H,W", help="shape of the input, unless the symbol declares it")
-    parser.add_argument("--keys", type=_names, default=(), metavar="NODE,..",
-                        help="nodes where the network will be split: only what they need is looked at")
+    model_arguments(parser, "the symbol file, or the beginning of both file names")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--operators", action="store_true", help="print the table of supported operators and exit")
     args = parser.parse_args(argv)
@@ -112,18 +136,16 @@ def main(argv=None, prog="python -m mrt.check"):
     if not args.model:
         parser.error("name a model, or ask for --operators")
     try:
-        graph = Graph.load(*_files(args.model, args.params))
+        graph = Graph.load(*named_files(args.model, args.params))
         found = findings(graph, args.shape, args.keys)
     except MRTError as error:
-        print(json.dumps({"supported": False, "error": str(error)}) if args.json else f"error: {error}",
-              file=sys.stdout if args.json else sys.stderr)
+        if args.json:
+            print(json.dumps({"supported": False, "error": str(error)}))
+        else:
+            tell(str(error))
         return 1
     if args.json:
         print(json.dumps({"supported": not found, "unsupported": found}, indent=2))
     else:
         _print(graph, found, args.keys)
     return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

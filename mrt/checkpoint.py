@@ -1,9 +1,9 @@
 """Fingerprints: what a kept stage result was made from, so that a stale one is refused and not silently used.
 
 Beside the files of a stage lies `<prefix>.<stage>.fingerprint`, JSON with the SHA-256 of the model's files, the options of
-this stage and all before it, and the SHA-256 of the kept files themselves. It is written last.
+this stage and all before it, and the SHA-256 of the kept files themselves. It is written last; until then another one stands
+there, which says that the stage is not complete.
 """
-import hashlib
 import json
 import os
 
@@ -11,9 +11,9 @@ from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
 from mrt.quantize import TECHNIQUES
-from mrt.utils import atomic_write, extend_fname, plain_error
+from mrt.utils import atomic_write, model_files, plain_error, read_text, sha256
 
-__all__ = ["CheckpointError", "sha256", "store", "verify"]
+__all__ = ["CheckpointError", "begin", "store", "verify"]
 
 # Options that change the result of a stage; those of earlier stages count as well.
 _OPTIONS = {
@@ -26,17 +26,11 @@ _OPTIONS = {
 }
 
 
+MAX_FINGERPRINT_BYTES = 1 << 26
+
+
 class CheckpointError(MRTError):
     """A kept result that does not belong to the present model or settings."""
-
-
-def sha256(path):
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def plain(value):
@@ -51,7 +45,7 @@ def _digests(paths):
 
 
 def _path(settings, stage):
-    return f"{settings.prefix}.{stage.lower()}.fingerprint"
+    return f"{settings.kept_prefix}.{stage.lower()}.fingerprint"
 
 
 def _options(settings, stage):
@@ -66,13 +60,18 @@ def _options(settings, stage):
 
 
 def _kept(settings, stage):
-    return checkpoint_files(settings.prefix, stage, bool(settings.split_model.keys))
+    return checkpoint_files(settings.kept_prefix, stage, bool(settings.split_model.keys))
+
+
+def begin(settings, stage):
+    """Mark what `stage` has kept as incomplete, before the first of its files is written."""
+    atomic_write(_path(settings, stage), json.dumps({"stage": stage, "incomplete": True}) + "\n")
 
 
 def store(settings, stage):
     """Write the fingerprint of `stage`, whose files have just been written; returns the paths of all of them."""
     files = _kept(settings, stage)
-    record = {"stage": stage, "mrt": __version__, "model": _digests(extend_fname(settings.prefix)),
+    record = {"stage": stage, "mrt": __version__, "model": _digests(model_files(settings.prefix)),
               "options": _options(settings, stage), "kept": _digests(files)}
     atomic_write(_path(settings, stage), json.dumps(record, indent=2, sort_keys=True) + "\n")
     return [*files, _path(settings, stage)]
@@ -87,7 +86,10 @@ def verify(settings, stage):
     if not os.path.exists(path):
         return f"no fingerprint {path}: the check point of {stage} is taken as it is"
     record = _read(path)
-    for what, found in (("model", _digests(extend_fname(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
+    if record.get("incomplete"):
+        raise CheckpointError(f"the check point of {stage} is incomplete: a run ended while it was being written; "
+                              f"set Start to an earlier stage ({settings.where('DEFAULT', 'Start')})")
+    for what, found in (("model", _digests(model_files(settings.prefix))), ("kept", _digests(_kept(settings, stage)))):
         changed = [name for name, digest in found.items() if record[what].get(name) != digest]
         if changed:
             raise CheckpointError(f"the check point of {stage} is stale: {', '.join(changed)} changed after it was "
@@ -102,11 +104,10 @@ def verify(settings, stage):
 
 def _read(path):
     try:
-        with open(path, encoding="utf-8") as stream:
-            record = json.load(stream)
-        if not all(isinstance(record[key], dict) for key in ("model", "options", "kept")):
+        record = json.loads(read_text(path, MAX_FINGERPRINT_BYTES))
+        if "incomplete" not in record and not all(isinstance(record[key], dict) for key in ("model", "options", "kept")):
             raise ValueError("model, options or kept is no map")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a fingerprint ({plain_error(error)}); start from an earlier stage with "
                               "Dump = True to write it again") from error
     return record

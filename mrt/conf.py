@@ -5,7 +5,7 @@ comes into being when something is written into it, so importing works with a re
 """
 import os
 
-__all__ = ["MRT_DATASET_ROOT", "MRT_MODEL_ROOT", "dataset_roots"]
+__all__ = ["MRT_DATASET_ROOT", "MRT_MODEL_ROOT", "dataset_roots", "zoo_folder"]
 
 
 def _root(variable, default):
@@ -18,13 +18,18 @@ MRT_MODEL_ROOT = _root("MRT_MODEL_ROOT", os.path.join("~", "mrt_model"))
 MRT_DATASET_ROOT = _root("MRT_DATASET_ROOT", _DATASET_DEFAULT)
 
 
+def zoo_folder():
+    """The configurations, networks and data that come with MRT: inside the package where it was installed as a wheel, else the
+    checkout's `model_zoo`."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    inside = os.path.join(package, "model_zoo")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "model_zoo")
+
+
 def dataset_roots():
     """Folders searched for a data set nobody gave a folder for, in order and without repeats.
 
-    The environment variable, the default, then the small copies that come with a checkout (`model_zoo/data` beside this
-    package or in the current folder).
+    The environment variable, the default, then the small copies that come with MRT.
     """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    bundled = [os.path.join(folder, "model_zoo", "data") for folder in (package, os.getcwd())]
     home = os.path.abspath(os.path.expanduser(_DATASET_DEFAULT))
-    return list(dict.fromkeys([_root("MRT_DATASET_ROOT", _DATASET_DEFAULT), home] + bundled))
+    return list(dict.fromkeys([_root("MRT_DATASET_ROOT", _DATASET_DEFAULT), home, os.path.join(zoo_folder(), "data")]))

@@ -6,7 +6,8 @@
 
 The file: `[SECTION]` lines, `Key = value` lines, comments on lines of their own that begin with `#` or `;`, and values
 that go on over indented lines. Every section inherits the keys of [DEFAULT]. An absent key and an empty value both mean
-the default. Text is parsed, never evaluated. Relative paths start at the folder of the file.
+the default. Text is parsed, never evaluated. Relative paths start at the folder of the file, those that begin with `$PWD/` at
+the current folder.
 """
 import dataclasses
 import difflib
@@ -21,10 +22,14 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from mrt import conf
 from mrt.errors import MRTError
-from mrt.utils import extend_fname, plain_error
+from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
 
-__all__ = ["STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "load"]
+__all__ = ["COMPILED_FILES", "STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
+           "suggestion", "unwritable"]
 
+MAX_BYTES = 1 << 24  # of a configuration
+MAX_ELEMENTS = 2**31 - 1  # of a tensor of MXNet, hence of batches and devices too
+COMPILED_FILES = ("symbol", "params", "data.npy", "ext")
 STAGES = ("DEFAULT", "PREPARE", "SPLIT_MODEL", "CALIBRATION", "QUANTIZATION", "MERGE_MODEL")  # values of Start, in order
 
 
@@ -48,7 +53,7 @@ class Kind(NamedTuple):
 def _int(text):
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise ValueError
-    return int(text)
+    return int(text) if len(text) < 20 else _fail(f"that is a number of {len(text)} digits")
 
 
 def _float(text):
@@ -138,17 +143,26 @@ REQUIRED = object()
 
 
 def key(kind, default, text, low=None, high=None, choices=None):
-    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values."""
+    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values (`choices`: a
+    tuple, or a function that gives it)."""
     meta = {"kind": kind, "default": default, "help": text, "low": low, "high": high, "choices": choices}
     return dataclasses.field(metadata=meta)
 
 
-def _device_type():
-    return key(STR, None, "cpu or gpu; empty: as in [DEFAULT], and there cpu", choices=("cpu", "gpu"))
+IGNORED = "; ignored: nothing in this section is computed on a device"
 
 
-def _device_ids():
-    return key(INTS, (), "numbers of the devices, required for gpu", low=0)
+def _device_type(ignored=False):
+    return key(STR, None, "cpu or gpu; empty: as in [DEFAULT], and there cpu" + IGNORED * ignored, choices=("cpu", "gpu"))
+
+
+def _device_ids(ignored=False):
+    return key(INTS, (), "numbers of the devices, required for gpu" + IGNORED * ignored, low=0, high=MAX_ELEMENTS)
+
+
+def _calibrate_methods():
+    from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file without this key
+    return METHODS
 
 
 def _dump():
@@ -162,6 +176,8 @@ class Default:
     model_name: str = key(STR, REQUIRED, "file name of the model without .json and .params")
     input_shape: Tuple[int, ...] = key(SHAPE, REQUIRED, "shape of the input, -1 for the batch axis")
     model_dir: str = key(PATH, conf.MRT_MODEL_ROOT, "folder of the model")
+    output_dir: Optional[str] = key(PATH, None, "folder for what the run writes: kept stages and, unless Dump_dir says "
+                                    "another, <Model_name>_cvm; empty: Model_dir")
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     verbosity: int = key(INT, 0, "0 none, 10 debug, 20 info, 30 warning, 40 error, 50 critical", low=0, high=50)
@@ -174,8 +190,8 @@ class Default:
 class Prepare:
     """[PREPARE]"""
 
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -184,8 +200,8 @@ class SplitModel:
     """[SPLIT_MODEL]"""
 
     keys: Tuple[str, ...] = key(NAMES, (), "nodes to cut behind; empty: the whole model becomes integer")
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -196,12 +212,12 @@ class Calibration:
     dataset: str = key(STR, REQUIRED, "name of a registered data set")
     dataset_dir: Optional[str] = key(PATH, None, "folder that holds a folder called like the data set")
     dataset_module: Optional[str] = key(STR, None, "Python file or module with your own data sets, imported first")
-    batch: int = key(INT, 16, "images per batch", low=1)
-    calibrate_num: int = key(INT, 1, "number of batches", low=1)
+    batch: int = key(INT, 16, "images per batch", low=1, high=MAX_ELEMENTS)
+    calibrate_num: int = key(INT, 1, "number of batches", low=1, high=MAX_ELEMENTS)
     lambda_: Optional[float] = key(FLOAT, None, "threshold abs(mean) + Lambda * std; empty: largest absolute value",
                                    low=0)
     calibrate_method: Optional[str] = key(STR, None, "how thresholds are chosen; empty: lambda if Lambda is set, "
-                                          "else absmax")
+                                          "else absmax", choices=_calibrate_methods)
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()
@@ -234,8 +250,8 @@ class Quantization:
     rounding: str = key(STR, "nearest", "how weights become integers: nearest, or adaptive, which takes longer and is more "
                         "accurate", choices=("nearest", "adaptive"))
     two_part_budget: float = key(FLOAT, 0.02, "share of the cost to spend on layers in two parts", low=0)
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -247,8 +263,8 @@ class MergeModel:
                                             "attributes of the upper half to multiply by a node's scale, or None")
     oscale_maps: Optional[Mapping] = key(_map_of(1, STR, "output: node"), None,
                                          "for every output the node whose scale it has, or None")
-    device_type: Optional[str] = _device_type()
-    device_ids: Tuple[int, ...] = _device_ids()
+    device_type: Optional[str] = _device_type(ignored=True)
+    device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
 
 
@@ -256,8 +272,10 @@ class MergeModel:
 class Evaluation:
     """[EVALUATION], which may be missing"""
 
-    batch: Optional[int] = key(INT, None, "images per batch; empty: as in calibration", low=1)
-    iter_num: int = key(INT, 0, "number of batches; 0: nothing is evaluated", low=0)
+    batch: Optional[int] = key(INT, None, "images per batch; empty: as in calibration", low=1, high=MAX_ELEMENTS)
+    iter_num: int = key(INT, 0, "number of batches; 0: nothing is evaluated", low=0, high=MAX_ELEMENTS)
+    formal_samples: Optional[int] = key(INT, None, "samples for the reference kernels too, which take long; empty: a tenth of "
+                                        "the time, 1 to 100 samples, fewer on slower machines", low=1, high=MAX_ELEMENTS)
     dataset: Optional[str] = key(STR, None, "empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
     device_type: Optional[str] = _device_type()
@@ -268,8 +286,8 @@ class Evaluation:
 class Compilation:
     """[COMPILATION], which may be missing"""
 
-    batch: int = key(INT, 1, "images per batch of the compiled model", low=1)
-    dump_dir: Optional[str] = key(PATH, None, "folder for <Model_name>_cvm; empty: Model_dir")
+    batch: int = key(INT, 1, "images per batch of the compiled model", low=1, high=MAX_ELEMENTS)
+    dump_dir: Optional[str] = key(PATH, None, "folder for <Model_name>_cvm; empty: Output_dir")
     dataset: Optional[str] = key(STR, None, "source of the sample batch; empty: as in calibration")
     dataset_dir: Optional[str] = key(PATH, None, "empty: as in calibration")
     device_type: Optional[str] = _device_type()
@@ -296,11 +314,17 @@ def explain():
     for section, fields in KEYS.items():
         lines.append(f"[{section}]")
         for field in fields.values():
-            default = field.metadata["default"]
+            default, choices = field.metadata["default"], _choices(field.metadata)
             empty = default is None or default in ((), {})
             shown = "required" if default is REQUIRED else "empty" if empty else default
-            lines.append(f"  {_spelling(field):<18} {shown!s:<12} {field.metadata['help']}")
+            unsaid = choices and not all(re.search(rf"\b{choice}\b", field.metadata["help"]) for choice in choices)
+            allowed = f"; one of {', '.join(choices)}" if unsaid else ""
+            lines.append(f"  {_spelling(field):<18} {shown!s:<12} {field.metadata['help']}{allowed}")
     return "\n".join(lines)
+
+
+def _choices(meta):
+    return meta["choices"]() if callable(meta["choices"]) else meta["choices"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,8 +344,18 @@ class Settings:
 
     @property
     def prefix(self):
-        """Model_dir/Model_name, the beginning of the names of all checkpoints."""
+        """Model_dir/Model_name, the beginning of the names of the model's files."""
         return os.path.join(self.default.model_dir, self.default.model_name)
+
+    @property
+    def kept_prefix(self):
+        """Output_dir/Model_name, the beginning of the names of all checkpoints."""
+        return os.path.join(self.default.output_dir, self.default.model_name)
+
+    @property
+    def compiled_folder(self):
+        """Dump_dir/<Model_name>_cvm; only with a section [COMPILATION]."""
+        return os.path.join(self.compilation.dump_dir, f"{self.default.model_name}_cvm")
 
     def where(self, section, name):
         """'file:line: [section] name' for messages; without the line when the file does not set it."""
@@ -370,7 +404,7 @@ class _Reader:
         self._key = None
         match = re.fullmatch(r"\[\s*([^\[\]]+?)\s*\]\s*([#;].*)?", text)
         if not match:
-            self._problem(number, f"found {text!r}, expected a section such as [CALIBRATION]")
+            self._problem(number, f"found {shortened(repr(text))}, expected a section such as [CALIBRATION]")
             return
         self._section = match.group(1)
         if self._section in self.sections:
@@ -384,7 +418,7 @@ class _Reader:
         if not match or self._section is None:
             self._key = None
             where = "before the first section" if match else "without '='"
-            self._problem(number, f"found {text!r} {where}, expected 'Key = value' below a [SECTION]")
+            self._problem(number, f"found {shortened(repr(text))} {where}, expected 'Key = value' below a [SECTION]")
             return
         name, value = match.groups()
         self._key, self._indent = name.lower(), indent
@@ -403,6 +437,12 @@ def _did_you_mean(name, known):
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lowered, 1, 0.6)
     return f"did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def suggestion(name, known):
+    """', did you mean ...?' with the nearest of `known`, empty when nothing is near."""
+    question = _did_you_mean(name, known)
+    return f", {question}" if question else ""
 
 
 def _nearest(name, known):
@@ -462,16 +502,17 @@ class _Builder:
             return self._checked(meta, entry.text)
         except ValueError as error:
             detail = f"; {error}" if str(error) and " convert " not in str(error) else ""
-            self.problems.append(f"{_where(self.file, entry.line, section, entry.name)}: found {entry.text!r}, "
-                                 f"expected {_expected(meta)}{detail}")
+            self.problems.append(f"{_where(self.file, entry.line, section, entry.name)}: found "
+                                 f"{shortened(repr(entry.text))}, expected {_expected(meta)}{shortened(detail)}")
             return None
 
     def _checked(self, meta, text):
         value = meta["kind"].parse(text)
         if meta["kind"] is PATH:
-            return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(self.file)), os.path.expanduser(value)))
-        if meta["choices"] and value not in meta["choices"]:
-            raise ValueError(_did_you_mean(value, meta["choices"]))
+            return _absolute(value, self.file)
+        choices = _choices(meta)
+        if choices and value not in choices:
+            raise ValueError(_did_you_mean(value, choices))
         numbers = value if isinstance(value, tuple) else (value,)
         for low, sign in ((meta["low"], 1), (meta["high"], -1)):
             if low is not None and any(sign * n < sign * low for n in numbers):
@@ -479,12 +520,35 @@ class _Builder:
         return value
 
 
+def _absolute(path, file):
+    """`path` as the configuration `file` means it."""
+    if path == "$PWD" or path.startswith("$PWD/"):
+        path = os.getcwd() + path[len("$PWD"):]
+    return os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(file)), os.path.expanduser(path)))
+
+
 def _expected(meta):
     if meta["choices"]:
-        return f"one of {', '.join(meta['choices'])}"
+        return f"one of {', '.join(_choices(meta))}"
     low, high = meta["low"], meta["high"]
     limits = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     return meta["kind"].expected + limits
+
+
+def find(name):
+    """The path that a user means by `name`: that of a file or, for a plain name such as `mnist`, `mnist.ini` or
+    `model_zoo/mnist.ini` where there is no such file, that of the configuration of the zoo. ConfigError lists those."""
+    name = os.fspath(name)
+    folder, base = os.path.split(name)
+    if folder not in ("", "model_zoo") or (os.path.exists(name) and not os.path.isdir(name)):
+        return name
+    zoo = conf.zoo_folder()
+    names = sorted(f[:-len(".ini")] for f in os.listdir(zoo) if f.endswith(".ini")) if os.path.isdir(zoo) else []
+    wanted = base[:-len(".ini")] if base.endswith(".ini") else base
+    if wanted not in names:
+        raise ConfigError([f"no configuration {name}, neither a file here nor a name of the zoo: "
+                           + (_nearest(wanted, names) if names else f"there is none in {zoo}")])
+    return os.path.join(zoo, wanted + ".ini")
 
 
 def load(path):
@@ -493,13 +557,16 @@ def load(path):
     `check` looks at the files and folders it names.
     """
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            reader = _Reader(os.fspath(path), stream.read())
+        text = read_text(path, MAX_BYTES)
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not a text file in UTF-8 (byte {error.start})"]) from error
     except OSError as error:
         raise ConfigError([f"configuration {plain_error(error)}"]) from error
-    builder = _Builder(reader)
+    control = re.search(r"[\0-\x08\x0e-\x1f\x7f]", text)
+    if control:
+        line = len(text[:control.start()].splitlines()) or 1
+        raise ConfigError([f"{path}:{line}: found the control character {control.group()!r}, expected text"])
+    builder = _Builder(_Reader(os.fspath(path), text))
     settings = builder.build()
     if not builder.problems:
         settings = _resolve(settings)
@@ -514,7 +581,7 @@ def load(path):
 def _resolve(settings):
     """Fill in what one section takes from another."""
     base, calibration = settings.default, settings.calibration
-    default = dataclasses.replace(base, device_type=base.device_type or "cpu")
+    default = dataclasses.replace(base, device_type=base.device_type or "cpu", output_dir=base.output_dir or base.model_dir)
     parts = {"default": default}
     for name in (s.lower() for s in SECTIONS if s != "DEFAULT"):
         part = getattr(settings, name)
@@ -527,7 +594,7 @@ def _resolve(settings):
         if name == "evaluation":
             changes["batch"] = part.batch or calibration.batch
         if name == "compilation":
-            changes["dump_dir"] = part.dump_dir or default.model_dir
+            changes["dump_dir"] = part.dump_dir or default.output_dir
         if name == "calibration":
             changes["calibrate_method"] = part.calibrate_method or ("absmax" if part.lambda_ is None else "lambda")
         parts[name] = dataclasses.replace(part, **changes)
@@ -536,8 +603,7 @@ def _resolve(settings):
 
 def _contradictions(settings):
     """Problems that need no look at the disk."""
-    from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file
-    from mrt.quantize import TECHNIQUES
+    from mrt.quantize import TECHNIQUES  # imports MXNet, which is not needed to read a file
     default, split, merge = settings.default, settings.split_model, settings.merge_model
     problems = []
 
@@ -547,6 +613,13 @@ def _contradictions(settings):
     shape = default.input_shape
     if shape.count(-1) != 1 or any(n != -1 and n < 1 for n in shape):
         problem("DEFAULT", "Input_shape", f"found {shape}, expected one -1 for the batch and positive sizes otherwise")
+    else:
+        for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
+            part = settings.section(section)
+            elements = part and abs(math.prod(shape)) * part.batch
+            if elements and elements > MAX_ELEMENTS:
+                problem(section, "Batch", f"found {part.batch}, which makes an input of {elements:,} elements, expected at most "
+                        f"{MAX_ELEMENTS:,}, as many as a tensor of MXNet can have; choose a smaller one")
     if os.path.basename(default.model_name) != default.model_name:
         problem("DEFAULT", "Model_name", f"found {default.model_name!r}, expected a name without folders; set Model_dir")
     for name, value in (("Attribute_deps", merge.attribute_deps), ("Oscale_maps", merge.oscale_maps)):
@@ -560,9 +633,6 @@ def _contradictions(settings):
         problem("SPLIT_MODEL", "Keys", "a node stands twice; name each one once")
     if default.start in ("SPLIT_MODEL", "MERGE_MODEL") and not split.keys:
         problem("DEFAULT", "Start", f"{default.start} needs [SPLIT_MODEL] Keys; set Keys or start earlier")
-    if settings.calibration.calibrate_method not in METHODS:
-        problem("CALIBRATION", "Calibrate_method", f"found {settings.calibration.calibrate_method!r}, expected one of "
-                f"{_joined(METHODS)}")
     if settings.calibration.calibrate_method == "lambda" and settings.calibration.lambda_ is None:
         problem("CALIBRATION", "Calibrate_method", "lambda needs a value for Lambda, such as Lambda = 16")
     if settings.calibration.lambda_ is not None and settings.calibration.calibrate_method != "lambda":
@@ -573,6 +643,9 @@ def _contradictions(settings):
             if ("QUANTIZATION", name) in settings.lines:
                 problem("QUANTIZATION", name.capitalize(), f"Preset = {settings.quantization.preset} knows nothing of it; remove "
                         "one of the two")
+    for node, precision in settings.quantization.operand_precision.items():
+        if not 2 <= precision <= 15:
+            problem("QUANTIZATION", "Operand_precision", f"found {precision} for {node}, expected an integer from 2 to 15")
     for node, threshold in settings.quantization.thresholds.items():
         if threshold < 0:
             problem("QUANTIZATION", "Thresholds", f"found {threshold:g} for {node}, expected a number of at least 0")
@@ -608,8 +681,7 @@ def _joined(values):
 def checkpoint_files(prefix, stage, split):
     """Files that hold the result of `stage`; `split`: whether there is an upper half besides."""
     top = list(extend_fname(f"{prefix}.top")) if split else []
-    return {"DEFAULT": list(extend_fname(prefix)),
-            "PREPARE": list(extend_fname(f"{prefix}.prepare")),
+    return {"PREPARE": list(extend_fname(f"{prefix}.prepare")),
             "SPLIT_MODEL": list(extend_fname(f"{prefix}.base")) + top,
             "CALIBRATION": list(extend_fname(f"{prefix}.mrt.calibrate", True)) + top,
             "QUANTIZATION": list(extend_fname(f"{prefix}.mrt.quantize", True)) + top,
@@ -627,12 +699,12 @@ def _model_problems(settings):
     default, problems = settings.default, []
     if not os.path.isdir(default.model_dir):
         return [f"{settings.where('DEFAULT', 'Model_dir')}: no folder {default.model_dir}; name the folder of the model"]
-    missing = [f for f in extend_fname(settings.prefix) if not os.path.isfile(f)]
+    missing = [f for f in model_files(settings.prefix) if not os.path.isfile(f)]
     if missing:
         problems.append(f"{settings.where('DEFAULT', 'Model_name')}: no file {' and no file '.join(missing)}; put the "
                         f"model there or correct Model_dir and Model_name{_similar_models(settings)}")
     if default.start != "DEFAULT":
-        needed = checkpoint_files(settings.prefix, default.start, bool(settings.split_model.keys))
+        needed = checkpoint_files(settings.kept_prefix, default.start, bool(settings.split_model.keys))
         missing = [f for f in needed if not os.path.isfile(f)]
         if missing:
             problems.append(f"{settings.where('DEFAULT', 'Start')}: Check point of `{default.start}` not found, please "
@@ -642,7 +714,7 @@ def _model_problems(settings):
 
 
 def _similar_models(settings):
-    names = [f[:-len(".params")] for f in os.listdir(settings.default.model_dir) if f.endswith(".params")]
+    names = [re.sub(r"(-0000)?\.params$", "", f) for f in os.listdir(settings.default.model_dir) if f.endswith(".params")]
     close = difflib.get_close_matches(settings.default.model_name, names, 1, 0.6)
     return f"; did you mean {close[0]!r}?" if close and close[0] != settings.default.model_name else ""
 
@@ -652,23 +724,69 @@ def _dataset_problems(settings):
         import_dataset_module(settings)
     except ConfigError as error:
         return list(error.problems)
-    from mrt.dataset import DS_REG, DatasetError  # imports MXNet, which is not needed to read a configuration
-    problems, checked = [], set()
+    from mrt.dataset import DS_REG  # imports MXNet, which is not needed to read a configuration
+    problems = {}
     for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
         part = settings.section(section)
-        if part is None or (part.dataset, part.dataset_dir) in checked:
+        if part is None:
             continue
-        checked.add((part.dataset, part.dataset_dir))
         cls = DS_REG.get(part.dataset)
-        if cls is None:
-            problems.append(f"{settings.where(section, 'Dataset')}: found {part.dataset!r}, expected a registered data "
-                            f"set, {_nearest(part.dataset, DS_REG)} (Dataset_module imports a file with your own)")
-            continue
-        try:
-            cls.locate(part.dataset_dir)
-        except DatasetError as error:
-            problems.append(f"{settings.where(section, 'Dataset')}: {error}")
-    return problems
+        name, text = _data_problem(settings, section, cls) if cls else (
+            "Dataset", f"found {part.dataset!r}, expected a registered data set, {_nearest(part.dataset, DS_REG)} "
+            "(Dataset_module imports a file with your own)")
+        if text:  # once, where several sections name the same data
+            problems.setdefault(text, f"{settings.where('DEFAULT' if name == 'Input_shape' else section, name)}: {text}")
+    return list(problems.values())
+
+
+def _data_problem(settings, section, cls):
+    """(key, sentence) of what is wrong with the data of a section, as far as their files tell without being read whole."""
+    from mrt.dataset import DatasetError
+    part, shape = settings.section(section), settings.default.input_shape
+    try:
+        is_train = section == "CALIBRATION" and training_part(cls, part.dataset_dir)
+        options = (part.dataset_dir, True) if is_train else (part.dataset_dir,)
+        cls.locate(*options)
+        if "extent" not in vars(cls):
+            return "Dataset", None
+        count, *found = cls.extent(*options)
+    except DatasetError as error:
+        return "Dataset", str(error)
+    try:
+        if found and shape[0] == -1:
+            cls.require_sample_shape(shape[1:], found)
+    except DatasetError as error:
+        return "Input_shape", str(error)
+    batches = count / part.batch
+    if math.isfinite(count):
+        batches = math.floor(batches) if cls.last_batch == "discard" else math.ceil(batches)
+    if section == "CALIBRATION":
+        words = "training part" if is_train else "test part" if cls.train_part else "only part"
+        return "Calibrate_num", too_few(settings, cls.name, words, batches)
+    if section == "COMPILATION" and count < part.batch:
+        full = tuple(part.batch if n == -1 else n for n in shape)
+        return "Batch", (f"data set {cls.name!r} gives no batch of shape {full} for data.npy: it holds {count} samples; choose a "
+                         "smaller Batch")
+    if section == "EVALUATION" and part.iter_num and not batches:
+        return "Batch", f"data set {cls.name!r} gives no batch of {part.batch} samples: it holds {count}; choose a smaller Batch"
+    return "Dataset", None
+
+
+def training_part(cls, folder):
+    """Whether the data set `cls` has a training part of its own, and its files are there."""
+    from mrt.dataset import DatasetError
+    try:
+        return bool(cls.train_part and cls.locate(folder, True))
+    except DatasetError:
+        return False
+
+
+def too_few(settings, name, part, batches):
+    """What to say when the data for calibration end too early, else None."""
+    wanted, size = settings.calibration.calibrate_num, settings.calibration.batch
+    if batches >= wanted:
+        return None
+    return f"the {part} of data set {name!r} ends after {batches} of {wanted} batches of {size}; choose fewer or smaller ones"
 
 
 def import_dataset_module(settings):
@@ -681,7 +799,7 @@ def import_dataset_module(settings):
         if not text.endswith(".py"):
             importlib.import_module(text)
             return
-        path = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(settings.file)), os.path.expanduser(text)))
+        path = _absolute(text, settings.file)
         name = "mrt_dataset_module_" + re.sub(r"\W", "_", path)
         if name in sys.modules:
             return
@@ -689,35 +807,66 @@ def import_dataset_module(settings):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[name] = module
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise ConfigError([f"{where}: {text} cannot be imported ({type(error).__name__}: {plain_error(error)})"]) \
             from error
 
 
 def _output_problems(settings):
-    """Folders that stages will write into: they exist and are writable, or can be made."""
-    outputs = []
+    """What stages will write: it is there and may be replaced, or can be made."""
+    outputs, report = [], settings.default.report
+    if report:
+        outputs.append(("DEFAULT", "Report", unwritable(report, settings)))
     if settings.compilation:
-        outputs.append(("COMPILATION", "Dump_dir", settings.compilation.dump_dir))
-    if settings.default.report:
-        outputs.append(("DEFAULT", "Report", os.path.dirname(settings.default.report)))
-    outputs += [(s, "Dump", settings.default.model_dir) for s in STAGES[1:] if settings.section(s).dump]
-    problems = []
-    for section, name, folder in outputs:
-        reason = _not_writable(folder)
-        if reason:
-            problems.append(f"{settings.where(section, name)}: cannot write into {folder}: {reason}; choose another "
-                            "folder or change its permissions")
-    return problems
+        outputs.append(("COMPILATION", "Dump_dir", _not_a_place_for_files(settings.compiled_folder)))
+    for stage in STAGES[1:]:
+        if settings.section(stage).dump:
+            files = checkpoint_files(settings.kept_prefix, stage, bool(settings.split_model.keys))
+            outputs.append((stage, "Dump", next(filter(None, map(unwritable, files)), None)))
+    return [f"{settings.where(section, name)}: {problem}" for section, name, problem in outputs if problem]
 
 
-def _not_writable(folder):
-    """Why no file can be made in `folder`, which need not exist yet; None if one can."""
-    while not os.path.lexists(folder):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return "there is no such file system"
-        folder = parent
-    if not os.path.isdir(folder):
-        return f"{folder} is not a folder"
-    return None if os.access(folder, os.W_OK | os.X_OK) else f"no permission to write into {folder}"
+def _files(settings):
+    """What the run reads, and what it writes besides a report."""
+    split, kept = bool(settings.split_model.keys), [s for s in STAGES[1:] if settings.section(s).dump]
+    start = [settings.default.start] if settings.default.start != "DEFAULT" else []
+    files = [settings.file, *model_files(settings.prefix)]
+    files += [file for stage in kept + start for file in checkpoint_files(settings.kept_prefix, stage, split)]
+    if settings.compilation:
+        files += [os.path.join(settings.compiled_folder, name) for name in COMPILED_FILES]
+    return files
+
+
+def unwritable(path, settings=None):
+    """Why the file `path`, which need not exist yet, cannot be written, as a sentence; None if it can. With `settings`, also
+    where the run needs it for something else."""
+    if os.path.isdir(path):
+        return f"{path} is a folder, expected a file"
+    if settings and os.path.realpath(path) in map(os.path.realpath, _files(settings)):
+        return f"{path} belongs to the run itself, and would be overwritten; name another file"
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # `_not_a_place_for_files` has more to say
+    except OSError as error:
+        return f"{plain_error(error)}; choose another file"
+    return _not_a_place_for_files(os.path.dirname(os.path.abspath(path)))
+
+
+def _not_a_place_for_files(folder):
+    """Why no file can be made in `folder`, which need not exist yet, as a sentence; None if one can."""
+    reason, existing = None, folder
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"no permission to write into {existing}"
+    elif existing != folder:
+        try:
+            os.lstat(folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # such as too long a name
+            reason = plain_error(error)
+    return f"cannot write into {folder}: {reason}; choose another folder or change its permissions" if reason else None

@@ -10,10 +10,13 @@ A data set is a class registered under a name; `Dataset_module` in the configura
 `self.data` is anything that iterates over (data, label) pairs of MXNet NDArrays, first sample first, unshuffled.
 Nothing is downloaded.
 """
+import contextlib
 import glob
 import gzip
+import math
 import os
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -56,6 +59,7 @@ class Dataset:
 
     name = None
     train_part = False  # whether is_train=True means other samples than is_train=False
+    last_batch = "keep"  # "discard" where `data` leaves out a last batch that is smaller
 
     def __init__(self, input_shape, root=None, is_train=False):
         if DS_REG.get(self.name) is not type(self):
@@ -93,6 +97,13 @@ class Dataset:
         raise DatasetError(f"data set {cls.name!r} not found: wanted {' or '.join(' + '.join(n) for n in wanted)} "
                            f"in one of {', '.join(folders)}; copy the files there or set Dataset_dir")
 
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        """(number of samples, *shape of one, where it is known), from the headers of the files alone; math.inf for data without
+        end. A configuration is checked with it before anything runs. A class that does not define it itself is opened for that.
+        """
+        return None
+
     def _load_data(self):
         raise NotImplementedError(f"{type(self).__name__} must define _load_data, which sets self.data")
 
@@ -111,10 +122,15 @@ class Dataset:
 
     def _require_sample_shape(self, found):
         """Compare the shape of one sample with the shape asked for."""
-        wanted, found = self.ishape[1:], tuple(found)
+        self.require_sample_shape(self.ishape[1:], found)
+
+    @classmethod
+    def require_sample_shape(cls, wanted, found):
+        """DatasetError where samples of the shape `found` do not fit a model that is to take `wanted`."""
+        wanted, found = tuple(wanted), tuple(found)
         if wanted != found:
             remedy = ", ".join(str(n) for n in (-1,) + found)
-            raise DatasetError(f"data set {self.name!r} holds samples of shape {found}, but the model is to take "
+            raise DatasetError(f"data set {cls.name!r} holds samples of shape {found}, but the model is to take "
                                f"{wanted}; Input_shape for this data set is ({remedy})")
 
 
@@ -165,25 +181,36 @@ class ArrayLoader:
 
 # ---- MNIST -----------------------------------------------------------------------------------------------------------
 
+def _idx_shape(stream, path):
+    """The shape in the header of an IDX file."""
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
+        raise DatasetError(f"{path}: not an IDX file of unsigned bytes (it starts with {magic.hex()})")
+    return struct.unpack(f">{magic[3]}I", stream.read(4 * magic[3]))
+
+
+@contextlib.contextmanager
+def _open_idx(path):
+    try:
+        with gzip.open(path, "rb") as stream:
+            yield stream
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise DatasetError(f"{path}: cannot be read as a gzip-compressed IDX file ({plain_error(error)})") from error
+
+
 def read_idx(path, limit=None):
     """The unsigned bytes of a gzip-compressed IDX file as an array, at most `limit` along the first axis.
 
     Raises DatasetError for a file that is damaged, shorter than its header says, or of another kind.
     """
-    try:
-        with gzip.open(path, "rb") as stream:
-            magic = stream.read(4)
-            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
-                raise DatasetError(f"{path}: not an IDX file of unsigned bytes (it starts with {magic.hex()})")
-            shape = struct.unpack(f">{magic[3]}I", stream.read(4 * magic[3]))
-            if limit is not None:
-                shape = (min(shape[0], limit), *shape[1:])
-            size = 1
-            for n in shape:
-                size *= n
-            data = stream.read(min(size, 1 << 31))
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise DatasetError(f"{path}: cannot be read as a gzip-compressed IDX file ({plain_error(error)})") from error
+    with _open_idx(path) as stream:
+        shape = _idx_shape(stream, path)
+        if limit is not None:
+            shape = (min(shape[0], limit), *shape[1:])
+        size = 1
+        for n in shape:
+            size *= n
+        data = stream.read(min(size, 1 << 31))
     if len(data) != size:
         raise DatasetError(f"{path}: holds {len(data)} bytes of data where its header announces {size}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
@@ -204,6 +231,13 @@ class Mnist(VisionDataset):
     def files(cls, is_train):
         part = "train" if is_train else "t10k"
         return ((f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"),)
+
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        path = os.path.join(cls.locate(root, is_train), cls.files(is_train)[0][0])
+        with _open_idx(path) as stream:
+            count, *shape = _idx_shape(stream, path)
+        return (count, 1, *shape)
 
     @classmethod
     def arrays(cls, root=None, is_train=False, limit=None):
@@ -245,14 +279,30 @@ class Cifar10(VisionDataset):
             return tuple(f"data_batch_{i}.bin" for i in range(1, 6)), ("cifar10_train*.npz",)
         return ("test_batch.bin",), ("cifar10_test*.npz",)
 
-    def _load_data(self):
-        binaries, (archive,) = self.files(self.is_train)
-        paths = [os.path.join(self.root_dir, name) for name in binaries]
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        binaries, archive = cls._paths(cls.locate(root, is_train), is_train)
+        if binaries:
+            return (sum(os.path.getsize(path) for path in binaries) // 3073, 3, 32, 32)
+        n, height, width, channels = _npz_shape(archive, "x")
+        return n, channels, height, width
+
+    @classmethod
+    def _paths(cls, folder, is_train):
+        """(the binary files, None), or ([], the archive) where they are not there."""
+        binaries, (archive,) = cls.files(is_train)
+        paths = [os.path.join(folder, name) for name in binaries]
         if all(os.path.exists(path) for path in paths):
-            parts = [self._read_binary(path) for path in paths]
+            return paths, None
+        return [], min(glob.glob(os.path.join(glob.escape(folder), archive)))
+
+    def _load_data(self):
+        binaries, archive = self._paths(self.root_dir, self.is_train)
+        if binaries:
+            parts = [self._read_binary(path) for path in binaries]
             images, labels = (np.concatenate(arrays) for arrays in zip(*parts))
         else:
-            images, labels = self._read_npz(min(glob.glob(os.path.join(glob.escape(self.root_dir), archive))))
+            images, labels = self._read_npz(archive)
         self._require_sample_shape(images.shape[1:])
         self.data = ArrayLoader(images, labels, self.ishape[0], lambda x: (to_unit_range(x) - self.mean) / self.std)
 
@@ -271,8 +321,7 @@ class Cifar10(VisionDataset):
         if missing:
             raise DatasetError(f"{path}: holds no array called {' or '.join(missing)}")
         images = arrays["x"]
-        if images.ndim != 4:
-            raise DatasetError(f"{path}: x has shape {images.shape}, wanted (N, 32, 32, 3)")
+        _require_images(path, images.shape)
         return images.transpose(0, 3, 1, 2), arrays["y"].astype(np.int32)
 
 
@@ -281,32 +330,67 @@ class Quickdraw(VisionDataset):
     """Drawings, (N, 1, 28, 28), taken as they are in the files; the last incomplete batch is left out."""
 
     train_part = True
+    last_batch = "discard"
 
     @classmethod
     def files(cls, is_train):
         end = "" if is_train else "_test"
         return ((f"quickdraw_X{end}.npy", f"quickdraw_y{end}.npy"),)
 
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        folder = cls.locate(root, is_train)
+        images = _load_numpy(os.path.join(folder, cls.files(is_train)[0][0]), mmap_mode="r")
+        cls._require_drawings(folder, images)
+        return (len(images), 1, 28, 28)
+
+    @staticmethod
+    def _require_drawings(folder, images):
+        if images.ndim < 2 or images[:1].size != 28 * 28:
+            raise DatasetError(f"{folder}: images of shape {images.shape}, wanted (N, 1, 28, 28)")
+
     def _load_data(self):
         images, labels = (_load_numpy(os.path.join(self.root_dir, name)) for name in self.files(self.is_train)[0])
-        if images.ndim < 2 or images[:1].size != 28 * 28:
-            raise DatasetError(f"{self.root_dir}: images of shape {images.shape}, wanted (N, 1, 28, 28)")
+        self._require_drawings(self.root_dir, images)
         self._require_sample_shape((1, 28, 28))
         self.data = ArrayLoader(images.reshape(-1, 1, 28, 28), labels.reshape(-1), self.ishape[0],
-                                last_batch="discard")
+                                last_batch=self.last_batch)
 
 
-def _load_numpy(path):
+def _load_numpy(path, mmap_mode=None):
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(path, mmap_mode, allow_pickle=False)
         return {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else loaded
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: cannot be read as numpy data ({plain_error(error)})") from error
 
 
+def _npz_shape(path, name):
+    """The shape of one array of an .npz file, from its header."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return _require_images(path, read(stream)[0])
+    except KeyError:
+        raise DatasetError(f"{path}: holds no array called {name}") from None
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: cannot be read as numpy data ({plain_error(error)})") from error
+
+
+def _require_images(path, shape):
+    if len(shape) != 4:
+        raise DatasetError(f"{path}: x has shape {shape}, wanted (N, 32, 32, 3)")
+    return shape
+
+
 @register_dataset("stdrandom")
 class StdRandom(Dataset):
     """Uniform random numbers 0..1 of any shape, without end; the same ones every time. No metric."""
+
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        return (math.inf,)
 
     def _load_data(self):
         self.data = self._batches()
@@ -337,19 +421,26 @@ class Custom(VisionDataset):
     def files(cls, is_train):
         return (("*/*",),)
 
+    @classmethod
+    def extent(cls, root=None, is_train=False):
+        return (len(cls._pictures(cls.locate(root, is_train))[1]),)
+
+    @classmethod
+    def _pictures(cls, root):
+        """(names of the classes, [(path of a picture, index of its class)])."""
+        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        samples = [(os.path.join(root, name, f), index) for index, name in enumerate(classes)
+                   for f in sorted(os.listdir(os.path.join(root, name))) if f.lower().endswith(cls.suffixes)]
+        if not samples:
+            raise DatasetError(f"{root}: no picture ({', '.join(cls.suffixes)}) in any class folder")
+        return classes, samples
+
     def _load_data(self):
         if len(self.ishape) != 4 or self.ishape[1] not in (1, 3):
             raise DatasetError(f"data set {self.name!r} needs Input_shape (-1, 1 or 3, height, width), "
                                f"found {self.ishape}")
-        self.classes = sorted(entry.name for entry in os.scandir(self.root_dir) if entry.is_dir())
-        self._samples = [(path, index) for index, name in enumerate(self.classes) for path in self._pictures(name)]
-        if not self._samples:
-            raise DatasetError(f"{self.root_dir}: no picture ({', '.join(self.suffixes)}) in any class folder")
+        self.classes, self._samples = self._pictures(self.root_dir)
         self.data = self
-
-    def _pictures(self, name):
-        folder = os.path.join(self.root_dir, name)
-        return [os.path.join(folder, f) for f in sorted(os.listdir(folder)) if f.lower().endswith(self.suffixes)]
 
     def __iter__(self):
         batch = self.ishape[0]

@@ -12,7 +12,9 @@ from mrt.utils import multi_validate
 
 __all__ = ["Column", "Compiled", "Evaluation"]
 
-FORMAL_SAMPLES = 100  # the reference kernels are plain loops; the first samples show whether a fast kernel differs
+# The reference kernels are plain loops, and few samples show whether a fast kernel differs: unless more are asked for, as many
+# as fit into this share of the time, from 1 to so many.
+FORMAL_SHARE, FORMAL_SAMPLES = 0.1, 100
 
 
 class Column:
@@ -68,6 +70,11 @@ class Compiled:
     def __init__(self, model, axis, workers=1):
         self.model, self._axis, self._batch, self._workers = model, axis, model.input_shape[axis], workers
 
+    @property
+    def at_once(self):
+        """Samples that are computed at the same time."""
+        return self._batch * self._workers
+
     def __call__(self, codes):
         """codes: integer numpy array of any number of samples; returns int32 arrays, samples along axis 0."""
         count, batch = codes.shape[self._axis], self._batch
@@ -82,17 +89,20 @@ class Evaluation:
     """Feeds batches to all models and compares them.
 
     float_model, integer_model: functions NDArray -> list of arrays (`Executor`). runtime, formal: `Compiled` or None.
-    oscales: scale of each output (real value = integer / scale).
+    oscales: scale of each output (real value = integer / scale). formal_samples: how many samples the reference kernels compute,
+    the first ones; None: what time allows, the first ones of each batch.
     """
 
-    def __init__(self, dataset, axis, float_model, integer_model, inputs_ext, oscales, runtime=None, formal=None):
+    def __init__(self, dataset, axis, float_model, integer_model, inputs_ext, oscales, runtime=None, formal=None,
+                 formal_samples=None):
         self._float_model, self._integer_model = float_model, integer_model
         self._runtime, self._formal, self._axis = runtime, formal, axis
         self._inputs_ext, self._oscales, self._dataset = inputs_ext, oscales, dataset
         self.float = Column("float", dataset)
         self.integer = Column("integer, simulated", dataset)
         self.runtime = Column("integer, runtime", dataset) if runtime else None
-        self.formal = Column(f"integer, formal, first {FORMAL_SAMPLES}", dataset) if formal else None
+        self.formal = Column("integer, formal", dataset) if formal else None
+        self._formal_samples, self._longest_round = formal_samples, 0.0
         self.agreeing, self.comparable = 0, True
         self.different, self.formal_different = 0, 0
 
@@ -105,22 +115,38 @@ class Evaluation:
         return self.float.samples
 
     def run(self, iterations, batch, progress):
-        """Evaluate at most `iterations` batches, calling `progress` with the number of samples of each.
+        """Evaluate at most `iterations` batches, calling `progress` with the number of samples of each that is done.
 
         Raises MRTError when the data set gives no batch.
         """
-        following = self._dataset.iter_func()
+        following, told = self._dataset.iter_func(), 0
 
         def counted():
-            data, label = following()
-            progress(data.shape[self._axis])
-            return data, label
+            nonlocal told
+            progress(self.samples - told)
+            told = self.samples
+            return following()
 
         others = [self.quantize, self.compiled] if self._runtime else [self.quantize]
         multi_validate(self.evalfunc, counted, *others, iter_num=iterations, batch_size=batch,
                        logger=logging.getLogger("mrt.validate"))
         if not self.samples:
             raise MRTError(f"data set {self._dataset.name!r} gives no batch of {batch} samples; choose a smaller Batch")
+
+    def seconds_left(self, total):
+        """How long the rest will take if `total` samples are evaluated, the share of the reference kernels included; None before
+        the first batch tells."""
+        others = [column for column in self.columns if column is not self.formal]
+        if not all(column.samples for column in others):
+            return None
+        left = sum(column.seconds / column.samples * (total - column.samples) for column in others)
+        if self.formal and self.formal.samples:
+            wanted = min(total, FORMAL_SAMPLES if self._formal_samples is None else self._formal_samples)
+            formal = self.formal.seconds / self.formal.samples * max(wanted - self.formal.samples, 0)
+            spent = sum(column.seconds for column in others)
+            budget = (spent + left) * FORMAL_SHARE / (1 - FORMAL_SHARE) - self.formal.seconds
+            left += formal if self._formal_samples is not None else min(formal, max(budget, 0))
+        return left
 
     def evalfunc(self, data, label):
         """The float model on one batch."""
@@ -145,12 +171,34 @@ class Evaluation:
         codes = self._codes.asnumpy().astype(np.int32)
         found = self._timed(self.runtime, self._runtime, codes)
         self.different += _different(found, self._integers)
-        if self._formal and self.formal.samples < FORMAL_SAMPLES:
-            count = min(FORMAL_SAMPLES - self.formal.samples, codes.shape[self._axis])
-            formal = self._timed(self.formal, self._formal, np.take(codes, range(count), self._axis))
-            self.formal_different += _different(formal, [output[:count] for output in found])
-            self.formal.add(self._real(formal), label[:count])
+        if self._formal:
+            self._compare_with_formal(codes, found, label)
         return self.runtime.add(self._real(found), label)
+
+    def _compare_with_formal(self, codes, found, label):
+        """The reference kernels on the first samples of a batch, round by round, each one at most as large as the cores take."""
+        start, end = 0, codes.shape[self._axis]
+        while start < end:
+            stop = min(start + self._next_round(), end)
+            if stop == start:
+                break
+            before = self.formal.seconds
+            formal = self._timed(self.formal, self._formal, np.take(codes, range(start, stop), self._axis))
+            self._longest_round = max(self._longest_round, self.formal.seconds - before)
+            self.formal_different += _different(formal, [output[start:stop] for output in found])
+            self.formal.add(self._real(formal), label[start:stop])
+            start = stop
+
+    def _next_round(self):
+        """Number of samples that the reference kernels are to compute next."""
+        done, at_once = self.formal.samples, self._formal.at_once
+        if self._formal_samples is not None:
+            return min(self._formal_samples - done, at_once)
+        if not done:
+            return 1  # which tells how long it takes
+        others = sum(column.seconds for column in self.columns if column is not self.formal)
+        left = others * FORMAL_SHARE / (1 - FORMAL_SHARE) - self.formal.seconds
+        return min(FORMAL_SAMPLES - done, at_once) if left >= self._longest_round else 0
 
     def _real(self, integers):
         return [output.astype(np.float64) / _along_channels(scale, output.ndim)

@@ -21,7 +21,7 @@ import numpy as np
 from mrt.errors import ModelError
 from mrt.mxnet_bridge import mx
 from mrt.params_file import load_params, save_params
-from mrt.utils import atomic_write
+from mrt.utils import atomic_write, plain_error, read_text
 
 __all__ = ["Entry", "Graph", "Names", "Node", "invoke"]
 
@@ -29,6 +29,7 @@ Entry = namedtuple("Entry", "node index")
 Entry.__doc__ = "Output number `index` of `node`."
 
 VARIABLE = "null"
+MAX_SYMBOL_BYTES = 1 << 28
 
 
 class Node:
@@ -65,7 +66,7 @@ class Node:
             return default
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text).replace("L", ""))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter for what is nested too deeply
             value = text
         if not accept(value):
             raise ModelError(f"node {self.name} ({self.kind}): attribute {key}={text!r}, expected {expected}")
@@ -244,9 +245,7 @@ class Graph:
     def load(symbol_file, params_file):
         """Read a checkpoint: MXNet symbol JSON and an NDArray dictionary, as written by `export`, `save_checkpoint`,
         `collect_params().save` or `save_parameters`."""
-        with _opened(symbol_file) as f:
-            text = f.read()
-        nodes, heads = _parse(_upgrade(text, symbol_file))
+        nodes, heads = _parse(_upgrade(_symbol_text(symbol_file), symbol_file))
         graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {})
         return Graph(graph.outputs, load_params(graph, symbol_file, params_file))
 
@@ -320,13 +319,16 @@ def _first_line(error):
     return re.sub(r"^(MXNetError: )+", "", lines[0]) if lines else "unknown MXNet error"
 
 
-def _opened(path):
+def _symbol_text(path):
     try:
-        return open(path, encoding="utf-8")
+        return read_text(path, MAX_SYMBOL_BYTES)
     except FileNotFoundError:
         raise ModelError(f"symbol file {path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"symbol file {path} is no text (byte {error.start}); is it a params file, have the two been "
+                         "swapped?") from None
     except OSError as error:
-        raise ModelError(f"symbol file {path} cannot be read: {error.strerror}") from None
+        raise ModelError(f"symbol file {plain_error(error)}") from None
 
 
 def _upgrade(text, path):
@@ -335,6 +337,8 @@ def _upgrade(text, path):
         document = json.loads(text)
         nodes = document["nodes"]
         operators = {(node["name"], node["op"]) for node in nodes if node["op"] != VARIABLE}
+    except RecursionError:
+        raise ModelError(f"{path} is not an MXNet symbol file: it is nested too deeply") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not an MXNet symbol file: {type(error).__name__}: {error}. It may be truncated; export "
                          "the network again") from None

@@ -17,13 +17,18 @@ shows at the node it belongs to. Where consumers take it in several ways, the wo
     bits_used    bits that the largest integer needs, out of `precision`
     margin_bits  32 less the bits proven to hold the node's result
 """
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
+    from mrt.__main__ import run_command
+    sys.exit(run_command("inspect", sys.argv[1:], "python -m mrt.inspection"))
+
 import argparse
 import dataclasses
 import html
 import json
 import math
 import os
-import sys
 
 import numpy as np
 
@@ -31,6 +36,7 @@ from mrt import arithmetic, config, main2, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.bias import correct_means
+from mrt.command import guarded
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, run_in_step
 from mrt.quantize import Tensor, two_parts
@@ -504,7 +510,7 @@ def _without_dumps(settings):
     parts = {name.lower(): dataclasses.replace(settings.section(name), dump=False) for name in config.STAGES[1:]}
     default = settings.default
     if default.start in ("QUANTIZATION", "MERGE_MODEL"):
-        kept = config.checkpoint_files(settings.prefix, "CALIBRATION", bool(settings.split_model.keys))
+        kept = config.checkpoint_files(settings.kept_prefix, "CALIBRATION", bool(settings.split_model.keys))
         start = "CALIBRATION" if all(map(os.path.isfile, kept)) else "DEFAULT"
         default = dataclasses.replace(default, start=start)
     return dataclasses.replace(settings, default=default, compilation=None, **parts)
@@ -535,10 +541,20 @@ def inspect_configuration(settings, batches):
             except StopIteration:
                 return
 
-    with Progress("inspect", batches * size, "samples") as progress:
+    with Progress("inspect", main2.sample_count(dataset, batches, size), "samples") as progress:
         report = inspect(run.mrt, some(), progress.update)
     report.title, report.notes = settings.default.model_name, tuple(notes)
     return report
+
+
+def _check_files(options, settings):
+    """Whether the files can be written in which the report is wanted, before it is made."""
+    problems = [f"--{word}: {problem}" for word, path in (("json", options.json), ("html", options.html))
+                for problem in [path and config.unwritable(path, settings)] if problem]
+    if options.json and options.html and os.path.realpath(options.json) == os.path.realpath(options.html):
+        problems.append("--html: the same file as --json; name another")
+    if problems:
+        raise config.ConfigError(problems)
 
 
 def _positive(text):
@@ -548,6 +564,7 @@ def _positive(text):
     return value
 
 
+@guarded
 def main(argv=None, prog="python -m mrt.inspection"):
     """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
@@ -563,6 +580,7 @@ def main(argv=None, prog="python -m mrt.inspection"):
         return stop.code
 
     def action(settings):
+        _check_files(options, settings)
         report = inspect_configuration(settings, options.batches)
         for note in report.notes:
             print(f"notice: {note}", file=sys.stderr)
@@ -573,7 +591,3 @@ def main(argv=None, prog="python -m mrt.inspection"):
                 print(f"written: {path}")
 
     return main2.run_configured(options.configuration, action)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

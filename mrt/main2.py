@@ -1,33 +1,43 @@
 """The command: from a configuration to a compiled integer model and its accuracy.
 
-    mrt run model_zoo/mnist.ini            # also: python -m mrt.main2 model_zoo/mnist.ini
+    mrt run path/to/net.ini                # also: python -m mrt.main2 path/to/net.ini
+    mrt run mnist                          # a configuration that comes with MRT
 
 Seven stages: prepare, split, calibrate, quantize, merge, compile, evaluate. The whole configuration is checked before the
 first one. Exit status: 0 done, 1 an error (one line each on stderr), 2 wrong usage, 130 interrupted.
 """
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
+    from mrt.__main__ import run_command
+    sys.exit(run_command("run", sys.argv[1:], "python -m mrt.main2"))
+
 import contextlib
+import io
 import json
 import logging
+import math
 import os
-import shutil
-import sys
-import tempfile
 import time
+import traceback
 
 import numpy as np
 
-from mrt import __version__, checkpoint, config
+from mrt import __version__, checkpoint, config, nodes
 from mrt import sim_quant_helper as sim
-from mrt.checkpoint import plain, sha256
-from mrt.dataset import DS_REG, DatasetError
+from mrt.checkpoint import plain
+from mrt.command import guarded, tell
+from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
 from mrt.quantize import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
-from mrt.utils import Progress, atomic_write, extend_fname, log_init, plain_error
+from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
 
 __all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
+
+SHOWN_PROBLEMS = 50
 
 
 def set_batch(input_shape, batch):
@@ -52,6 +62,7 @@ class Run:
         self.split_wanted = bool(settings.split_model.keys)
         self.model = self.base = self.top = self.mrt = self.quantized = None
         self.inputs_ext = self.oscales = self.evaluation = self.dump_folder = self._progress = None
+        self._opened = {}  # data sets that `check` had to open, by section and batch
         self.report = {"mrt": __version__, "configuration": os.path.abspath(settings.file), "stages": {}, "notices": []}
 
     # ---- the order of things
@@ -61,8 +72,10 @@ class Run:
         default = self.settings.default
         mx.random.seed(default.seed)
         np.random.seed(default.seed % 2**32)
-        self._load_start()
-        started = config.STAGES.index(default.start)
+        start = time.perf_counter()
+        with Progress("check"):
+            self.check()
+        started, before = config.STAGES.index(default.start), time.perf_counter() - start
         for number, name in enumerate(self.stages, 1):
             reason = f"Start = {default.start}" if number <= started else self._why_skipped(name)
             if reason:
@@ -72,7 +85,7 @@ class Run:
             start = time.perf_counter()
             with Progress(name) as self._progress:
                 said = getattr(self, name)()
-            seconds = time.perf_counter() - start
+            seconds, before = before + time.perf_counter() - start, 0.0  # the first stage has done its work in `check`
             print(f"[{number}/7] {name:<9} {seconds:7.2f} s  {said}", flush=True)
             self.report["stages"][name] = {"seconds": round(seconds, 3), "result": said}
         self._finish()
@@ -95,37 +108,71 @@ class Run:
             self.report["notices"].append(text)
             print(f"notice: {text}", file=sys.stderr, flush=True)
 
-    # ---- loading
+    # ---- what comes before the first stage
 
-    def _prefix(self, suffix=""):
-        return self.settings.prefix + suffix
+    def check(self):
+        """Load what Start says and look at everything of the configuration that needs it, or data that only their class knows.
+        ConfigError with every problem."""
+        self._load_start()
+        problems = []
+        if self.settings.default.start not in ("QUANTIZATION", "MERGE_MODEL"):
+            network = self.mrt.current_model if self.mrt else self.base or self.model
+            problems = nodes.problems(self.settings, network.graph, self.top and self.top.graph)
+        problems += self._open_unknown_data()
+        if problems:
+            raise config.ConfigError(problems)
+
+    def _open_unknown_data(self):
+        """Open data sets that do not tell how much they hold, each part once, and keep them for their stages."""
+        problems, seen = [], set()
+        for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
+            part = self.settings.section(section)
+            skipped = self.mrt or self.quantized if section == "CALIBRATION" else part is None
+            cls = None if skipped else DS_REG[part.dataset]
+            train = section == "CALIBRATION" and not skipped and cls.train_part
+            if skipped or "extent" in vars(cls) or (cls, part.dataset_dir, train) in seen:
+                continue
+            seen.add((cls, part.dataset_dir, train))
+            try:
+                dataset = self.open_data(section, part.batch, train=train)
+            except DatasetError as error:
+                problems.append(f"{self.settings.where(section, 'Dataset')}: {error}")
+                continue
+            self._opened[section, part.batch] = dataset
+            if section == "CALIBRATION" and hasattr(dataset.data, "__len__"):
+                text = config.too_few(self.settings, dataset.name, dataset.part, len(dataset.data))
+                problems += [f"{self.settings.where(section, 'Calibrate_num')}: {text}"] if text else []
+        return problems
+
+    def _kept(self, suffix):
+        return self.settings.kept_prefix + suffix
 
     def _load_start(self):
-        """What the stage named by Start has kept, or the model itself."""
+        """What the stage named by Start has kept, or the model itself, prepared."""
         start = self.settings.default.start
         if start == "DEFAULT":
-            self.model = Model.load(*extend_fname(self._prefix()))
+            self.model = nodes.prepared(self.settings)
             return
         said = checkpoint.verify(self.settings, start)
         if said:
             self.notice(said)
-        name, folder = self.settings.default.model_name, self.settings.default.model_dir
+        name, folder = self.settings.default.model_name, self.settings.default.output_dir
         if start == "PREPARE":
-            self.model = Model.load(*extend_fname(self._prefix(".prepare")))
+            self.model = Model.load(*extend_fname(self._kept(".prepare")))
         elif start == "SPLIT_MODEL":
-            self.base = Model.load(*extend_fname(self._prefix(".base")))
+            self.base = Model.load(*extend_fname(self._kept(".base")))
         elif start == "MERGE_MODEL":
             self._load_merged()
         else:
             suffix = "calibrate" if start == "CALIBRATION" else "quantize"
             self.mrt = MRT.load(f"{name}.mrt.{suffix}", folder)
         if self.split_wanted and start in ("SPLIT_MODEL", "CALIBRATION", "QUANTIZATION"):
-            self.top = Model.load(*extend_fname(self._prefix(".top")))
+            self.top = Model.load(*extend_fname(self._kept(".top")))
         if start == "QUANTIZATION":
             self._take_quantized(self.mrt.current_model)
 
     def _load_merged(self):
-        symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
+        symbol_file, params_file, ext_file = extend_fname(self._kept(".all.quantize"), True)
         lines = sim.load_ext(ext_file)
         if len(lines) != 6:
             raise MRTError(f"{ext_file}: {len(lines)} lines, expected 6; write the check point again with Dump = True")
@@ -138,20 +185,19 @@ class Run:
     # ---- stages; each returns what its line says
 
     def prepare(self):
-        """Rewrite the model to the operators that can become integers."""
-        self.model.prepare(tuple(set_batch(self.settings.default.input_shape, 1)), self.settings.split_model.keys)
+        """Keep the model, which `check` has rewritten to the operators that can become integers."""
         if self.settings.prepare.dump:
-            self.model.save(*extend_fname(self._prefix(".prepare")))
-            self._keep("PREPARE")
+            with self._keeping("PREPARE"):
+                self.model.save(*extend_fname(self._kept(".prepare")))
         return f"{len(self.model.output_names())} output(s), {len(self.model.graph.params)} parameters"
 
     def split(self):
         """Cut the model behind the nodes named in Keys."""
         self.base, self.top = self.model.split(list(self.settings.split_model.keys))
         if self.settings.split_model.dump:
-            self.base.save(*extend_fname(self._prefix(".base")))
-            self._save_top()
-            self._keep("SPLIT_MODEL")
+            with self._keeping("SPLIT_MODEL"):
+                self.base.save(*extend_fname(self._kept(".base")))
+                self._save_top()
         return f"cut behind {', '.join(self.settings.split_model.keys)}"
 
     def calibrate(self):
@@ -164,21 +210,22 @@ class Run:
         following, samples = dataset.iter_func(), 0
         axis = batch_axis(self.settings.default.input_shape)
         context = self._contexts("CALIBRATION")[0]
+        self._progress.expect(part.calibrate_num, "batches")
         for index in range(part.calibrate_num):
             try:
                 data, _ = following()
             except StopIteration:
-                raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: the {dataset.part} of data set "
-                               f"{dataset.name!r} ended after {index} of {part.calibrate_num} batches of {part.batch}; "
-                               "choose fewer or smaller ones") from None
+                raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: "
+                               + config.too_few(self.settings, dataset.name, dataset.part, index)) from None
             self.mrt.set_data(data)
             self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
+            self._progress.update()
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:
-            self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.model_dir)
-            self._save_top()
-            self._keep("CALIBRATION")
+            with self._keeping("CALIBRATION"):
+                self.mrt.save(f"{self.settings.default.model_name}.mrt.calibrate", self.settings.default.output_dir)
+                self._save_top()
         self.report["calibration"] = {"dataset": dataset.name, "part": dataset.part, "samples": samples,
                                       "folder": dataset.root_dir}
         return f"{samples} samples of {dataset.name}, {dataset.part}; {part.calibrate_method}"
@@ -189,9 +236,9 @@ class Run:
         self._set_quantization()
         self._take_quantized(mrt.quantize())
         if part.dump:
-            mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.model_dir)
-            self._save_top()
-            self._keep("QUANTIZATION")
+            with self._keeping("QUANTIZATION"):
+                mrt.save(f"{self.settings.default.model_name}.mrt.quantize", self.settings.default.output_dir)
+                self._save_top()
         return f"input {part.input_precision} bits, output {part.output_precision or 'as it comes'}" + (
             f", preset {part.preset}" if part.preset != "default" else "")
 
@@ -215,11 +262,12 @@ class Run:
 
     def load_calibrated(self):
         """Only get as far as `mrt`, calibrated and ready to quantize, from Start on."""
-        self._load_start()
+        self.check()
         if self.mrt is None:
             for name in self.stages[config.STAGES.index(self.settings.default.start):self.stages.index("calibrate") + 1]:
                 if not self._why_skipped(name):
-                    getattr(self, name)()
+                    with Progress(name) as self._progress:
+                        getattr(self, name)()
         self._set_quantization()
 
     def merge(self):
@@ -233,29 +281,29 @@ class Run:
         self.oscales = merger.get_output_scales(self.oscales, dict(part.oscale_maps))
         self.quantized = merged
         if part.dump:
-            symbol_file, params_file, ext_file = extend_fname(self._prefix(".all.quantize"), True)
-            merged.save(symbol_file, params_file)
-            sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
-                         list(self.settings.default.input_shape))
-            self._keep("MERGE_MODEL")
+            symbol_file, params_file, ext_file = extend_fname(self._kept(".all.quantize"), True)
+            with self._keeping("MERGE_MODEL"):
+                merged.save(symbol_file, params_file)
+                sim.save_ext(ext_file, "oscales: ", self.oscales, "input_ext: ", self.inputs_ext, "input shapes: ",
+                             list(self.settings.default.input_shape))
         return f"{len(self.oscales)} output(s)"
 
     def compile(self):
         """Write symbol, params, data.npy and ext as a whole into Dump_dir/<Model_name>_cvm."""
         part, shape = self.settings.compilation, self.settings.default.input_shape
-        name = f"{self.settings.default.model_name}_cvm"
         full = tuple(set_batch(shape, part.batch))
-        os.makedirs(part.dump_dir, exist_ok=True)
-        self.dump_folder = os.path.join(part.dump_dir, name)
-        with scratch_folder(part.dump_dir) as scratch:
-            folder = os.path.join(scratch, name)
-            self.quantized.to_cvm(name, scratch, input_shape=full, target=part.device_type)
-            np.save(os.path.join(folder, "data.npy"), self._sample_batch(full))
-            ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
-            atomic_write(os.path.join(folder, "ext"), json.dumps(ext) + "\n")
-            os.makedirs(self.dump_folder, exist_ok=True)
-            for file in ("params", "data.npy", "ext", "symbol"):
-                os.replace(os.path.join(folder, file), os.path.join(self.dump_folder, file))
+        symbol, params = self.quantized.compiled(full)
+        ext = {"inputs_ext": self.inputs_ext, "oscales": self.oscales, "input_shapes": list(shape)}
+        npy = io.BytesIO()
+        np.save(npy, self._sample_batch(full))
+        self.dump_folder = self.settings.compiled_folder
+        with atomic_folder(self.dump_folder, config.COMPILED_FILES) as folder:
+            files = {name: os.path.join(folder, name) for name in config.COMPILED_FILES}
+            atomic_write(files["symbol"], symbol)
+            atomic_write(files["params"], params)
+            atomic_write(files["data.npy"], npy.getvalue())
+            ext["sha256"] = {name: sha256(files[name]) for name in ("symbol", "params")}
+            atomic_write(files["ext"], json.dumps(ext) + "\n")
         if part.batch != 1:
             self.notice(f"compiled for batches of {part.batch}; a deployed model takes one sample: Batch = 1")
         return self.dump_folder
@@ -281,13 +329,14 @@ class Run:
         if part.batch % len(contexts):
             raise MRTError(f"{self.settings.where('EVALUATION', 'Batch')}: {part.batch} samples do not divide among "
                            f"{len(contexts)} devices")
-        original = Model.load(*extend_fname(self._prefix())).to_graph(dtype="float32", ctx=contexts)
+        original = Model.load(*model_files(self.settings.prefix)).to_graph(dtype="float32", ctx=contexts)
         reduced = reduce_graph(self.quantized, {"data": tuple(set_batch(shape, share))}).to_graph(ctx=contexts)
         runtime, formal = self._load_compiled(axis)
         self.evaluation = Evaluation(dataset, axis, Executor(original, contexts, axis, part.batch),
                                      Executor(reduced, contexts, axis, part.batch), self.inputs_ext, self.oscales,
-                                     runtime, formal)
-        self._progress.expect(part.batch * part.iter_num, "samples")
+                                     runtime, formal, part.formal_samples)
+        total = sample_count(dataset, part.iter_num, part.batch)
+        self._progress.expect(total, "samples", lambda: self.evaluation.seconds_left(total))
         self.evaluation.run(part.iter_num, part.batch, self._progress.update)
         return f"{self.evaluation.samples} samples of {dataset.name}, {dataset.part}"
 
@@ -296,15 +345,14 @@ class Run:
         if self.dump_folder is None:
             return None, None
         import cvm_runtime as cvm
-        files = [os.path.join(self.dump_folder, name) for name in ("symbol", "params")]
         part, workers = self.settings.compilation, len(os.sched_getaffinity(0))
         try:
-            formal = Compiled(cvm.load(*files, ctx=cvm.formal()), axis, workers)
+            formal = Compiled(cvm.load_folder(self.dump_folder, cvm.formal()), axis, workers)
             if part.device_type == "gpu":
                 with contextlib.suppress(cvm.CvmRuntimeError):
-                    return Compiled(cvm.load(*files, ctx=cvm.gpu(part.device_ids[0])), axis), formal
+                    return Compiled(cvm.load_folder(self.dump_folder, cvm.gpu(part.device_ids[0])), axis), formal
                 self.notice(f"the runtime cannot use GPU number {part.device_ids[0]} here; it uses the CPU")
-            return Compiled(cvm.load(*files, ctx=cvm.cpu(threads=1)), axis, workers), formal
+            return Compiled(cvm.load_folder(self.dump_folder, cvm.cpu(threads=1)), axis, workers), formal
         except cvm.CvmError as error:
             raise MRTError(f"the runtime refuses {self.dump_folder}: {error}") from error
 
@@ -312,14 +360,19 @@ class Run:
 
     def _save_top(self):
         if self.top is not None:
-            self.top.save(*extend_fname(self._prefix(".top")))
+            self.top.save(*extend_fname(self._kept(".top")))
 
-    def _keep(self, stage):
-        files = checkpoint.store(self.settings, stage)
-        self.report.setdefault("checkpoints", []).extend(files)
+    @contextlib.contextmanager
+    def _keeping(self, stage):
+        """The block writes the result of `stage`; until its end the check point counts as incomplete."""
+        checkpoint.begin(self.settings, stage)
+        yield
+        self.report.setdefault("checkpoints", []).extend(checkpoint.store(self.settings, stage))
 
     def open_data(self, section, batch, train=False):
         """The data set of a section: its training part with `train`, where it has one."""
+        if (section, batch) in self._opened:
+            return self._opened.pop((section, batch))
         part = self.settings.section(section)
         cls = DS_REG[part.dataset]
         shape = tuple(set_batch(self.settings.default.input_shape, batch))
@@ -387,9 +440,9 @@ class Run:
 
     def _describe_files(self, rows, result):
         import cvm_runtime as cvm
-        files = {name: os.path.join(self.dump_folder, name) for name in ("symbol", "params", "data.npy", "ext")}
+        files = {name: os.path.join(self.dump_folder, name) for name in config.COMPILED_FILES}
         size = os.path.getsize(files["params"])
-        original = os.path.getsize(extend_fname(self._prefix())[1])
+        original = os.path.getsize(model_files(self.settings.prefix)[1])
         gas = cvm.gas(files["symbol"])
         rows.append(("parameters", f"{size:,} bytes (float model {original:,})"))
         rows.append(("gas", f"{gas:,}"))
@@ -408,14 +461,17 @@ class Run:
         print(f"report written to {path}")
 
 
-@contextlib.contextmanager
-def scratch_folder(parent):
-    """A temporary folder below `parent`, on the same file system, removed at the end."""
-    folder = tempfile.mkdtemp(prefix=".tmp-", dir=parent)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def sample_count(dataset, batches, batch):
+    """Number of samples in the first `batches` batches of a data set, or a bound where that does not tell its size."""
+    extent = dataset.extent(dataset.root_dir, dataset.is_train)
+    if extent is None:
+        with contextlib.suppress(TypeError, NotImplementedError):
+            batches = min(batches, len(dataset.data))
+        return batches * batch
+    count = extent[0]
+    if dataset.last_batch == "discard" and count < math.inf:
+        count -= count % batch
+    return min(batches * batch, count)
 
 
 def restored_nodes(graph, names):
@@ -438,12 +494,9 @@ def attribute_scaler(graph, attribute_deps, scales, where):
     attribute_deps: operator -> attribute -> node; scales: node -> scale. Raises MRTError for names that match nothing.
     """
     operators = {node.op for node in graph.topological() if not node.is_variable}
-    for operator, attributes in attribute_deps.items():
-        if operator not in operators:
-            raise MRTError(f"{where}: the upper half has no operator {operator!r}; it has {', '.join(sorted(operators))}")
-        for node in attributes.values():
-            if node not in scales:
-                raise MRTError(f"{where}: {node!r} is not one of the Keys {', '.join(scales)}")
+    problems = nodes.attribute_problems(operators, attribute_deps, list(scales), where)
+    if problems:
+        raise MRTError(problems[0])
 
     def callback(node, params, done):
         attributes = attribute_deps.get(node.op, {})
@@ -455,34 +508,46 @@ def attribute_scaler(graph, attribute_deps, scales, where):
 
 
 def run_configured(path, action):
-    """Load and check a configuration and call `action(settings)`; what a user can cause ends as lines on stderr. Returns the
-    exit status: 0 done, 1 an error, 130 interrupted."""
+    """Load and check a configuration and call `action(settings)`; problems of the configuration end as a line each on stderr.
+    Returns the exit status, 0 or 1; other errors are for `command.guarded`."""
     settings = None
     try:
-        settings = config.load(path)
+        found = config.find(path)
+        if found != path:
+            print(f"configuration {found}", flush=True)
+        settings = config.load(found)
         log_init(settings.default.verbosity)
         config.check(settings)
         action(settings)
         return 0
     except config.ConfigError as error:
-        lines = error.problems
-    except MRTError as error:
-        lines = [" ".join(str(error).split())]
-    except OSError as error:
-        lines = [plain_error(error)]
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        for problem in error.problems[:SHOWN_PROBLEMS]:
+            tell(problem)
+        if len(error.problems) > SHOWN_PROBLEMS:
+            tell(f"and {len(error.problems) - SHOWN_PROBLEMS} more problems of {path}")
+    except SystemExit as stop:
+        tell(f"the data set or another module ended the run with sys.exit({stop.code!r})")
+    except (MRTError, OSError):
+        raise
     except Exception as error:
         if settings and settings.default.verbosity == logging.DEBUG:
+            traceback.print_exc()
+        place = _in_a_users_data_set(error)
+        if not place:
             raise
-        lines = [f"{type(error).__name__}: {' '.join(str(error).split())} (this is a defect of MRT; Verbosity = 10 in "
-                 "[DEFAULT] shows where)"]
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        tell(f"{type(error).__name__}: {error}, raised by the data set's own code at {place}")
     return 1
 
 
+def _in_a_users_data_set(error):
+    """'file:line' of the innermost call in a module with data sets that are not MRT's, None when there is none."""
+    modules = {cls.__module__ for cls in DS_REG.values()} - {Dataset.__module__}
+    places = [f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)
+              if frame.f_globals.get("__name__") in modules]
+    return places[-1] if places else None
+
+
+@guarded
 def main(argv=None, prog="python -m mrt.main2"):
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -493,7 +558,3 @@ def main(argv=None, prog="python -m mrt.main2"):
               file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
     return run_configured(argv[0], lambda settings: Run(settings).run())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,13 @@
 """MXNet parameter files: reading them under every naming MXNet has had, and writing them."""
 import os
 import re
+import struct
 
 import numpy as np
 
 from mrt.errors import ModelError
 from mrt.mxnet_bridge import mx
-from mrt.utils import atomic_path
+from mrt.utils import atomic_path, open_regular, plain_error
 
 __all__ = ["load_params", "read_arrays", "save_params"]
 
@@ -17,11 +18,28 @@ _PARAM_INPUTS = {"Convolution": (1, 2), "Deconvolution": (1, 2), "FullyConnected
 # save_parameters names the kind of parameter after the block's attribute; symbols of other origin use MXNet's own words
 _KINDS = {"moving_mean": "running_mean", "moving_var": "running_var"}
 
+# The format of MXNet's NDArray files, version 2 of an array
+_LIST_MAGIC, _ARRAY_MAGIC = 0x112, 0xF993FAC9
+_DENSE, _CPU = 0, 1
+_TYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool")  # in the order of their numbers
+
 
 def save_params(params, path):
-    """Write name -> numpy array as an MXNet NDArray dictionary, in the order given."""
-    with atomic_path(path) as temporary:
-        mx.nd.save(temporary, {name: mx.nd.array(value, dtype=value.dtype) for name, value in params.items()})
+    """Write name -> numpy array as an MXNet NDArray dictionary, in the order given. The bytes are those of mx.nd.save,
+    which would not notice that the disk is full."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(struct.pack("<3Q", _LIST_MAGIC, 0, len(params)))
+        for name, value in params.items():
+            if value.dtype.name not in _TYPES or not value.size or not value.ndim:
+                raise ModelError(f"parameter {name} of shape {value.shape} and type {value.dtype} has no place in an "
+                                 f"MXNet params file, which holds arrays of {', '.join(_TYPES)} with at least one axis "
+                                 "and element")
+            shape = struct.pack(f"<I{value.ndim}q", value.ndim, *value.shape)
+            kind = struct.pack("<3i", _CPU, 0, _TYPES.index(value.dtype.name))
+            stream.write(struct.pack("<Ii", _ARRAY_MAGIC, _DENSE) + shape + kind)
+            stream.write(np.ascontiguousarray(value, value.dtype.newbyteorder("<")))
+        names = [name.encode() for name in params]
+        stream.write(struct.pack("<Q", len(names)) + b"".join(struct.pack("<Q", len(name)) + name for name in names))
 
 
 def load_params(graph, symbol_file, params_file):
@@ -42,19 +60,35 @@ def read_arrays(params_file, prefix):
 
 
 def _read(path):
-    if not os.path.isfile(path):
-        raise ModelError(f"params file {path} does not exist")
+    try:
+        with open_regular(path):
+            pass
+    except FileNotFoundError:
+        raise ModelError(f"params file {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"params file {plain_error(error)}") from None
     try:
         stored = mx.nd.load(path)
+    except UnicodeEncodeError:
+        raise ModelError(f"params file {path!r} has a path that is not UTF-8, which MXNet needs; rename the file or its "
+                         "folder") from None
     except (mx.MXNetError, OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not a complete MXNet params file ({os.path.getsize(path)} bytes); it may be truncated: "
-                         "copy or export it again") from error
+        raise ModelError(f"{path} is not a complete MXNet params file ({os.path.getsize(path)} bytes)"
+                         f"{_other_kind(path)}") from error
     if isinstance(stored, list) and stored:
         raise ModelError(f"{path} holds {len(stored)} arrays without names; save the parameters by name")
     stored, arrays = dict(stored), {}
     for name in list(stored):  # one by one, so that memory never holds all of them twice
         arrays[name] = stored.pop(name).asnumpy()
     return arrays
+
+
+def _other_kind(path):
+    """What else a file may be that is no params file, and what to do."""
+    with open(path, "rb") as stream:
+        swapped = stream.read(1) == b"{"
+    return ", but looks like a symbol file: have the two been swapped?" if swapped else \
+        "; it may be truncated: copy or export it again"
 
 
 def _required(graph):

@@ -1,16 +1,20 @@
 """Conversions between real and integer data, and the `.ext` files beside checkpoints."""
 import json
 import logging
+import os
 
 import numpy as np
 
 from mrt.arithmetic import code_range, scale_for
 from mrt.errors import ModelError
 from mrt.mxnet_bridge import mx
-from mrt.utils import atomic_write
+from mrt.utils import atomic_write, plain_error, read_text, sha256
 
 __all__ = ["cvm_float", "extract_float", "float_bin", "get_sim_scale", "int_realize", "load_ext", "load_real_data",
            "load_sim_data", "save_ext"]
+
+
+MAX_EXT_BYTES = 1 << 30
 
 
 def get_sim_scale(alpha, target_bit):
@@ -51,14 +55,27 @@ def save_ext(fname, *infos):
 
 
 def load_ext(fname):
-    """Tuple of the decoded lines of a file written by `save_ext`."""
+    """Tuple of the decoded lines of a file written by `save_ext`, or of the `ext` of a compiled model. ModelError when it cannot
+    be read, or was written with other files than lie beside it."""
     try:
-        with open(fname, encoding="utf-8") as f:
-            return tuple(json.loads(line) for line in f if line.strip())
+        lines = tuple(json.loads(line) for line in read_text(fname, MAX_EXT_BYTES).split("\n") if line.strip())
     except OSError as error:
-        raise ModelError(f"{fname} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+        raise ModelError(f"{plain_error(error)}; write the checkpoint again") from None
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{fname} is damaged: {error}; write the checkpoint again") from None
+    _require_digests(fname, lines)
+    return lines
+
+
+def _require_digests(ext_file, lines):
+    """ModelError where the last line holds the SHA-256 of files beside the `.ext` file (`<prefix>.<word>`, beside `ext` just
+    `<word>`), and one that is there has another. Files of the original say nothing of it."""
+    digests = lines[-1].get("sha256") if lines and isinstance(lines[-1], dict) else None
+    prefix = os.fspath(ext_file)[:-len("ext")]
+    for word, digest in digests.items() if isinstance(digests, dict) else ():
+        if os.path.isfile(prefix + word) and sha256(prefix + word) != digest:
+            raise ModelError(f"{prefix + word} is not the file that {ext_file} was written with: they are parts of two models; "
+                             "write them again")
 
 
 def cvm_float(number, bits=24):

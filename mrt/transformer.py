@@ -10,11 +10,12 @@
     integers = mrt.quantize()
     integers.to_cvm("net_cvm", "out", input_shape=(1, 1, 28, 28))
 """
+import collections.abc
 import os
 
 import numpy as np
 
-from mrt import calibrate, compiler, simulate
+from mrt import arguments, calibrate, compiler, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import bits
 from mrt.bias import MAX_SAMPLES, correct_means
@@ -29,7 +30,7 @@ from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
 from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
 from mrt.rounding import Gram
-from mrt.utils import atomic_write, extend_fname
+from mrt.utils import atomic_folder, atomic_write, extend_fname, sha256
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
@@ -37,6 +38,7 @@ OUT_KEY = "out_key"
 CHOICES = {"weight_granularity": ("channel", "tensor"), "bias_correction": ("analytic", "none", "empirical"),
            "rounding": ("nearest", "adaptive")}
 GRAM, SAMPLE = "gram:", "sample:"  # prefixes of arrays in a checkpoint: of a rounding.Gram, of `MRT.samples`
+FLOATS = ("float32", "float64", "float16")
 SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
 PRESETS = {"default": Quantizer, "original": Original}
 
@@ -47,6 +49,11 @@ class Model:
 
     def __init__(self, symbol, params, dtype="float32"):
         """`params`: name -> NDArray or numpy array; float ones are kept in `dtype`."""
+        arguments.instance("the symbol", symbol, mx.sym.Symbol, "an mxnet Symbol; Model.load reads files")
+        arguments.mapping("the params", params, "a map of names to arrays")
+        for name, value in params.items():
+            arguments.instance(f"the parameter {name}", value, (np.ndarray, mx.nd.NDArray), "an NDArray or a numpy array")
+        dtype = _float_type(dtype)
         self.graph = without_losses(Graph.from_symbol(symbol, params))
         self.graph.params = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in self.graph.params.items()}
 
@@ -88,19 +95,20 @@ class Model:
         takes input of any type; asking for another `dtype` is an error. A float model computes in `dtype`, float32 by default.
         """
         if not self.is_quantized():
-            return self.graph.to_block(dtype or "float32", ctx)
+            return self.graph.to_block(_float_type(dtype or "float32"), ctx)
         if dtype not in (None, "float64", np.float64):
             raise MRTError(f"a quantized model cannot be simulated in {dtype}: its integers have up to 32 bits; leave dtype out")
         return simulate.lower(self.graph).to_block("float64", ctx)
 
     def save(self, symbol_file, params_file):
         """Write MXNet symbol JSON and an MXNet NDArray dictionary."""
-        self.graph.save(symbol_file, params_file)
+        self.graph.save(arguments.path("symbol_file", symbol_file), arguments.path("params_file", params_file))
 
     @staticmethod
     def load(symbol_file, params_file):
         """Read a checkpoint written by `save`, `export`, `save_checkpoint` or gluon. ModelError says what is wrong with it."""
-        return Model.of(without_losses(Graph.load(os.path.expanduser(symbol_file), os.path.expanduser(params_file))))
+        files = arguments.path("symbol_file", symbol_file), arguments.path("params_file", params_file)
+        return Model.of(without_losses(Graph.load(*files)))
 
     def prepare(self, input_shape=None, keys=()):
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
@@ -113,13 +121,12 @@ class Model:
         """
         if self.is_quantized():
             raise StateError("the model is quantized already; prepare takes the float model")
-        self.graph = prepare(self.graph, input_shape, keys)
+        input_shape = arguments.shape("input_shape", input_shape)
+        self.graph = prepare(self.graph, input_shape, arguments.names("keys", keys))
 
     def split(self, keys):
         """(base, top): base computes the nodes named in `keys` (of the prepared network), top the rest from them."""
-        if isinstance(keys, str):
-            raise MRTError(f"keys must be a list of node names, found the string {keys!r}; write [{keys!r}]")
-        keys = list(keys)
+        keys = arguments.names("keys", keys)
         twice = sorted({key for key in keys if keys.count(key) > 1})
         nodes = {node.name: node for node in self.graph.topological()}
         unknown = [key for key in keys if key not in nodes]
@@ -145,22 +152,28 @@ class Model:
 
     def to_cvm(self, model_name, datadir="./data", input_shape=None, target="cpu", device_ids=None):
         """Compile a quantized model for one fixed `input_shape` (batch included; default: the shape it was prepared with) and
-        write `symbol` and `params` into the folder datadir/model_name. Returns (symbol text, params bytes).
+        write `symbol` and `params` into the folder datadir/model_name, both at once. Returns (symbol text, params bytes).
 
-        The runtime loads and verifies the pair before anything is written. `target` and `device_ids` are accepted for
-        compatibility: the files are the same for every device.
+        The runtime loads and verifies the pair before anything is written. `target` ("cpu", "gpu" or "formal"; empty: cpu) and
+        `device_ids` are accepted for compatibility: the files are the same for every device.
         """
-        if target not in ("cpu", "gpu", "formal"):
-            raise MRTError(f"target {target!r} is unknown; known are cpu, gpu, formal")
-        symbol, params = compiler.compile_graph(self.graph, input_shape)
+        arguments.choice("target", target or "cpu", ("cpu", "gpu", "formal"))
+        path = os.path.join(arguments.path("datadir", datadir), arguments.path("model_name", model_name))
+        symbol, params = self.compiled(input_shape)
+        with atomic_folder(path, ("symbol", "params")) as folder:
+            atomic_write(os.path.join(folder, "symbol"), symbol)
+            atomic_write(os.path.join(folder, "params"), params)
+        return symbol, params
+
+    def compiled(self, input_shape=None):
+        """(symbol text, params bytes) as `to_cvm` writes them; the runtime has loaded and verified the pair."""
+        symbol, params = compiler.compile_graph(self.graph, arguments.shape("input_shape", input_shape))
         _verify(symbol, params)
-        folder = os.path.join(os.path.expanduser(datadir), model_name)
-        atomic_write(os.path.join(folder, "params"), params)
-        atomic_write(os.path.join(folder, "symbol"), symbol)
         return symbol, params
 
     def fix_original_model(self, model_dir, model_name):
         """Give every node a name of its own and write model_dir/model_name.fixed.json and .params."""
+        model_dir, model_name = arguments.path("model_dir", model_dir), arguments.path("model_name", model_name)
         taken = set()
         variables = {}
 
@@ -175,7 +188,7 @@ class Model:
             return Node(node.op, name, inputs, node.attrs)
 
         self.graph = self.graph.rewrite(visit)
-        self.save(*extend_fname(os.path.join(os.path.expanduser(model_dir), model_name + ".fixed")))
+        self.save(*extend_fname(os.path.join(model_dir, model_name + ".fixed")))
 
 
 class MRT:
@@ -186,13 +199,14 @@ class MRT:
     """
 
     def __init__(self, model, input_prec=8):
+        arguments.instance("the model", model, Model, "a prepared Model")
         if model.graph.find("data") is None:
             raise StateError("the model has no input called data: call Model.prepare first")
         self.current_model = model
         self.old_names = model.output_names()
         self.th_dict, self.scales, self.restore_names, self.channels = {}, {}, set(), {}
         self.precs = {node.name: {} for node in model.graph.topological()}
-        self.precs["data"][OUT_KEY] = input_prec
+        self.set_input_prec(input_prec)
         self.op_input_precs = dict(INPUT_PRECISIONS)
         self.softmax_lambd, self.shift_bits = 10, 5
         self.techniques, self.preset = {}, "default"
@@ -203,8 +217,9 @@ class MRT:
     # --- calibration
 
     def set_data(self, data):
-        """The next batch of `data` for `calibrate`: NDArray of the network's input shape, any batch size."""
-        self._data, self._observed = data, False
+        """The next batch of `data` for `calibrate`: NDArray or numpy array of the network's input shape, any batch size."""
+        arguments.instance("the data", data, (mx.nd.NDArray, np.ndarray), "an NDArray or a numpy array")
+        self._data, self._observed = mx.nd.array(data) if isinstance(data, np.ndarray) else data, False
 
     def calibrate(self, ctx=None, lambd=None, old_ths=None, method=None):
         """Thresholds from all batches seen so far; returns and stores name -> threshold.
@@ -217,6 +232,11 @@ class MRT:
             raise StateError("calibrate needs data: call set_data first")
         if isinstance(ctx, (list, tuple)):
             raise MRTError(f"calibration takes one context, found {len(ctx)}")
+        arguments.instance("ctx", ctx or mx.cpu(), mx.Context, "an MXNet context, such as mx.cpu()")
+        method = arguments.choice("method", method or ("absmax" if lambd is None else "lambda"), calibrate.METHODS)
+        if lambd is not None:
+            lambd = arguments.number("lambd, a multiple of the standard deviation,", lambd, low=0)
+        old_ths = _thresholds("old_ths", old_ths or {})
         graph = self.current_model.graph
         if not self._observed:
             grams = self.grams if self.techniques.get("rounding") == "adaptive" else None
@@ -232,8 +252,8 @@ class MRT:
                 found = calibrate.sensitivities(graph, sample, self._statistics, self._batches, ctx or mx.cpu())
                 for name, more in found.items():
                     self.sensitivities.setdefault(name, []).append(more)
-        found = calibrate.thresholds(graph, self._statistics, method or ("lambda" if lambd is not None else "absmax"), lambd)
-        for old in (self._loaded_ths, old_ths or {}):
+        found = calibrate.thresholds(graph, self._statistics, method, lambd)
+        for old in (self._loaded_ths, old_ths):
             found.update({name: max(found[name], th) for name, th in old.items() if name in found})
         self.th_dict, self.channels = found, calibrate.channels(graph, self._statistics)
         return found
@@ -243,23 +263,21 @@ class MRT:
         if name not in self.th_dict:
             raise MRTError(f"no threshold for {name!r}: " + ("call calibrate first" if not self.th_dict else
                                                             "the prepared network has no such node"))
-        if not threshold >= 0:
-            raise MRTError(f"the threshold of {name} must be >= 0, found {threshold}")
-        self.th_dict[name] = float(threshold)
+        self.th_dict[name] = arguments.number(f"the threshold of {name}", threshold, low=0)
 
     def set_th_dict(self, th_dict):
         """Replace all thresholds (name -> bound)."""
-        self.th_dict = dict(th_dict)
+        self.th_dict = _thresholds("th_dict", th_dict)
 
     # --- settings
 
     def set_restore(self, name):
         """Compute this node in float (to find a culprit; the result cannot be compiled)."""
-        self.restore_names.add(name)
+        self.restore_names.add(arguments.name("the node to restore", name))
 
     def set_input_prec(self, prec):
         """Bits of the input, 8 by default."""
-        self.precs["data"][OUT_KEY] = _bits("input precision", prec)
+        self.precs["data"][OUT_KEY] = arguments.integer("the input precision", prec, 2, 32)
 
     def set_operand_prec(self, layer, prec):
         """Bits at which a Convolution or FullyConnected takes its input: up to 8, the default, or up to 15 by running it in two
@@ -267,25 +285,24 @@ class MRT:
         node = self.current_model.graph.find(layer)
         if node is None or node.op not in ("Convolution", "FullyConnected"):
             raise MRTError(f"{layer!r} is no Convolution or FullyConnected of the prepared network")
-        if not isinstance(prec, int) or not 2 <= prec <= 15:
-            raise MRTError(f"the precision of the input of {layer} must be an integer from 2 to 15, found {prec!r}")
-        self.precs[node.inputs[0].node.name][layer] = prec
+        self.precs[node.inputs[0].node.name][layer] = arguments.integer(f"the precision of the input of {layer}", prec, 2, 15)
 
     def set_output_prec(self, prec):
         """Bits of every output; without it an output keeps the precision that falls out."""
+        prec = arguments.integer("the output precision", prec, 2, 32)
         for name in self.old_names:
-            self.precs[name][name] = _bits("output precision", prec)
+            self.precs[name][name] = prec
 
     set_out_prec = set_output_prec
 
     def set_softmax_lambd(self, val):
         """Softmax treats logits further than this below the largest as this far below. Default 10."""
-        self.softmax_lambd = val
+        self.softmax_lambd = arguments.number("softmax_lambd", val, low=0)
 
     def set_shift_bits(self, val):
         """How many bits too many a tensor may have before the preset `original` shifts it. Elsewhere rescaling is exact, and this
         has no use."""
-        self.shift_bits = val
+        self.shift_bits = arguments.integer("shift_bits", val, 0, 31)
 
     def set_techniques(self, **techniques):
         """Switch techniques of quantization, before `quantize`. The default is the most accurate that takes no longer; adaptive
@@ -306,17 +323,12 @@ class MRT:
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
             raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
-        for name, choices in CHOICES.items():
-            if techniques.get(name, choices[0]) not in choices:
-                raise MRTError(f"{name} is {techniques[name]!r}, expected {' or '.join(map(repr, choices))}")
-        self.techniques.update(techniques)
+        self.techniques.update({name: _technique(name, value) for name, value in techniques.items()})
 
     def set_preset(self, name):
         """"default", the best that is known, or "original", what the original MRT did, for comparison (see `mrt.original`); it
         knows none of the techniques. Before `quantize`."""
-        if name not in PRESETS:
-            raise MRTError(f"there is no preset {name!r}; known are {', '.join(PRESETS)}")
-        self.preset = name
+        self.preset = arguments.choice("the preset", name, PRESETS)
 
     # --- quantization
 
@@ -378,6 +390,7 @@ class MRT:
                     "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
                     "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                       for name, found in self.sensitivities.items()}}
+        settings["sha256"] = {"json": sha256(symbol_file), "params": sha256(params_file)}
         sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
 
     @staticmethod
@@ -387,10 +400,11 @@ class MRT:
         lines = sim.load_ext(ext_file)
         if len(lines) not in (4, 5):
             raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint again")
+        settings = lines[4] if len(lines) == 5 else {}
+        settings.pop("sha256", None)  # load_ext has looked at it
         mrt = MRT(Model.load(symbol_file, params_file))
         mrt.old_names, mrt.th_dict, mrt.precs, mrt.scales = lines[:4]
         mrt._loaded_ths = dict(mrt.th_dict)
-        settings = lines[4] if len(lines) == 5 else {}
         mrt.restore_names = set(settings.pop("restore_names", ()))
         mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
         mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
@@ -407,7 +421,8 @@ class MRT:
 
     @staticmethod
     def _files(model_name, datadir):
-        return extend_fname(os.path.join(os.path.expanduser(datadir), model_name), with_ext=True)
+        path = os.path.join(arguments.path("datadir", datadir), arguments.path("model_name", model_name))
+        return extend_fname(path, with_ext=True)
 
     def _not_quantized(self, method):
         if self.current_model.is_quantized():
@@ -432,13 +447,17 @@ class ModelMerger:
     """Joins a quantized base and its top again."""
 
     def __init__(self, base_model, top_model, base_name_maps=None):
-        self.base, self.top = base_model, top_model
-        self.maps = dict(base_name_maps or {name: name for name in base_model.output_names()})
+        self.base = arguments.instance("the base", base_model, Model, "a quantized Model")
+        self.top = arguments.instance("the top", top_model, Model, "a Model")
+        self.maps = arguments.mapping("base_name_maps", base_name_maps or {name: name for name in base_model.output_names()},
+                                      "a map of names to names, as MRT.get_maps() gives it")
 
     def merge(self, callback=None):
         """One integer Model. `callback(node, top_params, graph) -> node` sees every node of the top with its new inputs and
         may return another; `graph` maps the names done so far to nodes. It is called for the inputs that the base replaces
         too, with its result ignored there."""
+        if callback is not None:
+            arguments.instance("the callback", callback, collections.abc.Callable, "a function of (node, top_params, graph)")
         outputs = {self.maps[e.node.name]: e for e in self.base.graph.outputs if e.node.name in self.maps}
         missing = [node.name for node in self.top.graph.inputs() if node.name not in outputs]
         if missing:
@@ -465,6 +484,7 @@ class ModelMerger:
         """Scale of each merged output, in output order. `base_oscales`: scales of the base's outputs, in their order; `maps`:
         merged output name -> original name of the base output whose scale it carries, or "None" for scale 1."""
         by_name = {self.maps.get(n, n): s for n, s in zip(self.base.output_names(), base_oscales)}
+        maps = arguments.mapping("maps", maps, "a map of output names to names")
         names = self.top.output_names()
         if sorted(maps) != sorted(names):
             raise MRTError(f"output scales are given for {', '.join(maps)}, but the outputs are {', '.join(names)}")
@@ -476,7 +496,9 @@ class ModelMerger:
 
 def reduce_graph(model, input_shapes):
     """A quantized Model for another shape of its input: `input_shapes` is {"data": shape}, batch included."""
-    graph = fold_constants(name_input(model.graph, input_shapes))
+    arguments.instance("the model", model, Model, "a Model")
+    arguments.mapping("input_shapes", input_shapes, "a map such as {'data': (1, 3, 224, 224)}")
+    graph = fold_constants(name_input(model.graph, arguments.shape("the shape", input_shapes)))
     graph.infer_shapes()
     return Model.of(_with_precisions(graph))
 
@@ -499,10 +521,20 @@ def _verify(symbol, params):
         raise ModelError(f"the runtime refuses the compiled model: {error}") from error
 
 
-def _bits(what, value):
-    if not isinstance(value, int) or not 2 <= value <= 32:
-        raise MRTError(f"the {what} must be an integer from 2 to 32, found {value!r}")
-    return value
+def _float_type(dtype):
+    return arguments.choice("dtype", np.dtype(dtype).name if isinstance(dtype, (type, np.dtype)) else dtype, FLOATS)
+
+
+def _technique(name, value):
+    if name in CHOICES:
+        return arguments.choice(name, value, CHOICES[name])
+    return arguments.number(name, value, low=0) if name == "two_part_budget" else arguments.flag(name, value)
+
+
+def _thresholds(what, found):
+    expected = "a map of node names to thresholds"
+    return {name: arguments.number(f"the threshold of {name}", threshold, low=0)
+            for name, threshold in arguments.mapping(what, found, expected).items()}
 
 
 def _plain(scale):

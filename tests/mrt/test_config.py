@@ -145,7 +145,7 @@ def test_relative_paths_start_at_the_file(write, tmp_path, monkeypatch):
     ("[CALIBRATION]", "[CALIBRATE]\n[CALIBRATION]", [":4: unknown section [CALIBRATE]", "'CALIBRATION'"]),
     ("Dataset = mnist", "Dataset = mnist\nThresholds = a: 1", ["not a key of this section", "[QUANTIZATION]"]),
     ("Dataset = mnist", "Dataset = mnist\nBatch = many", [":6: [CALIBRATION] Batch: found 'many', expected an integer"]),
-    ("Dataset = mnist", "Dataset = mnist\nBatch = 0", ["Batch: found '0', expected an integer of at least 1"]),
+    ("Dataset = mnist", "Dataset = mnist\nBatch = 0", ["Batch: found '0', expected an integer from 1 to 2147483647"]),
     ("Dataset = mnist", "Dataset = mnist\nBatch = __import__('os')", ["Batch: found", "expected an integer"]),
     ("Dataset = mnist", "Dataset = mnist\nLambda = nan", ["Lambda: found 'nan', expected a number"]),
     ("Dataset = mnist", "Dataset = mnist\nDump = maybe", ["Dump: found 'maybe', expected True or False"]),

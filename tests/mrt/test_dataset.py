@@ -57,7 +57,7 @@ def test_bundled_copy_is_complete(monkeypatch, tmp_path):
     images, labels, folder = ds.Mnist.arrays()
     assert images.shape == (10000, 1, 28, 28) and folder.endswith("model_zoo/data/mnist")
     np.testing.assert_array_equal(np.bincount(labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
-    assert len(ds.Mnist.arrays(is_train=True)[0]) == 2000
+    assert len(ds.Mnist.arrays(is_train=True)[0]) == 60000
 
 
 def test_missing_data_is_one_sentence(tmp_path):
@@ -188,3 +188,46 @@ def test_top_k_ties_and_few_classes():
     assert few.percent == 100
     with pytest.raises(ValueError, match=r"\(3, classes\)"):
         metric.update([0, 1, 2], [[1, 2]])
+
+
+# ---- how much there is, from the headers -----------------------------------------------------------------------------
+
+def test_extents_are_those_of_the_data(digits, tmp_path):
+    for is_train in (False, True):
+        end = "" if is_train else "_test"
+        (tmp_path / "quickdraw").mkdir(exist_ok=True)
+        np.save(tmp_path / "quickdraw" / f"quickdraw_X{end}.npy", np.zeros((6 + is_train, 784)))
+        np.save(tmp_path / "quickdraw" / f"quickdraw_y{end}.npy", np.zeros(6 + is_train))
+        (tmp_path / "cifar10").mkdir(exist_ok=True)
+        np.savez_compressed(tmp_path / "cifar10" / f"cifar10_{'train' if is_train else 'test'}.npz",
+                            x=np.zeros((4 + is_train, 32, 32, 3), np.uint8), y=np.zeros(4 + is_train))
+        for name, batch in (("mnist", 1), ("quickdraw", 1), ("cifar10", 1)):
+            cls = ds.DS_REG[name]
+            count, *shape = cls.extent(tmp_path, is_train)
+            data = list(cls((batch, *shape), root=tmp_path, is_train=is_train).data)
+            assert len(data) == count and data[0][0].shape == (batch, *shape)
+    (tmp_path / "cifar10" / "test_batch.bin").write_bytes(bytes(3073 * 3))
+    assert ds.Cifar10.extent(tmp_path) == (3, 3, 32, 32)
+
+
+def test_extents_of_pictures_and_of_data_without_end(tmp_path):
+    for name in ("Custom/b/1.png", "Custom/a/2.png", "Custom/a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert ds.Custom.extent(tmp_path) == (2,) and ds.StdRandom.extent() == (np.inf,)
+    assert ds.VisionDataset.extent() is None
+
+
+def test_extents_of_damaged_files(digits, tmp_path):
+    (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(b"no")
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "cifar10_test.npz").write_bytes(b"no")
+    (tmp_path / "quickdraw").mkdir()
+    for name in ("X_test", "y_test"):
+        (tmp_path / "quickdraw" / f"quickdraw_{name}.npy").write_bytes(b"no")
+    for cls in (ds.Mnist, ds.Cifar10, ds.Quickdraw):
+        with pytest.raises(DatasetError, match="cannot be read as"):
+            cls.extent(tmp_path)
+    np.savez(tmp_path / "cifar10" / "cifar10_test.npz", y=np.zeros(3))
+    with pytest.raises(DatasetError, match="holds no array called x"):
+        ds.Cifar10.extent(tmp_path)

@@ -90,7 +90,7 @@ def test_compiled_files_belong_together(folder):
     data, ext = np.load(out / "data.npy"), (out / "ext").read_text()
     assert data.dtype == np.int8 and data.shape == (1, 1, 28, 28) and ext.count("\n") == 1
     ext = json.loads(ext)
-    assert set(ext) == {"inputs_ext", "oscales", "input_shapes"} and ext["input_shapes"] == [-1, 1, 28, 28]
+    assert set(ext) == {"inputs_ext", "oscales", "input_shapes", "sha256"} and ext["input_shapes"] == [-1, 1, 28, 28]
     image, label, _ = main2.DS_REG["mnist"].arrays(str(ZOO / "data"), False, 1)
     scale = ext["inputs_ext"]["data"]["scale"]
     np.testing.assert_array_equal(data, np.rint(np.float32(image / np.float32(255)).astype(np.float64) * scale))
@@ -258,7 +258,7 @@ def test_absent_gpu_is_a_notice(folder, capsys):
 
 
 @pytest.mark.parametrize("sections, words", [
-    ({"CALIBRATION": "Calibrate_num = 1000\nBatch = 100"}, "training part of data set 'mnist' ended after 20 of 1000"),
+    ({"CALIBRATION": "Calibrate_num = 1000\nBatch = 100"}, "training part of data set 'mnist' ends after 600 of 1000"),
     ({"QUANTIZATION": "Thresholds = nosuch: 1"}, "nosuch"),
     ({"QUANTIZATION": "Restore_name = nosuch"}, "no node or operator 'nosuch'"),
     ({"COMPILATION": "Batch = 20000\nDump_dir = out"}, "no batch of shape (20000, 1, 28, 28)"),

@@ -2,8 +2,9 @@
 
     python tests/mrt/train_mnist.py [--cpu] [--net dapp|lenet|mlp]
 
-Works offline from the four IDX files (--data names their folder). Writes mnist_<net>.json, mnist_<net>.params and
-mnist_<net>.metrics.json into --out, and ends with status 1 when the test accuracy is not above 96 %.
+Works offline, from the images that come with MRT or from four IDX files (--data names their folder), and from any folder.
+Writes mnist_<net>.json, mnist_<net>.params and mnist_<net>.metrics.json into --out. When the accuracy on the test images,
+which training never sees, is not above 96 %, the files are called mnist_<net>.below_gate.* instead and the status is 1.
 """
 import argparse
 import json
@@ -14,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path += map(str, Path(__file__).resolve().parents[2:3])  # the checkout, for whoever has not installed it
 os.environ.setdefault("MXNET_MKLDNN_ENABLED", "1")  # training is float work, and twice as fast with it
 
 from mrt import conf
+from mrt.command import guarded, tell
 from mrt.dataset import Mnist, to_unit_range
-from mrt.errors import MRTError
 from mrt.metrics import TopK
 from mrt.mxnet_bridge import mx
-from mrt.utils import Progress, atomic_path, atomic_write, extend_fname, plain_error
+from mrt.params_file import save_params
+from mrt.utils import Progress, atomic_write, extend_fname
 
 nn = mx.gluon.nn
 GATE = 0.96
@@ -117,16 +119,16 @@ def dump(net, prefix):
     """Write prefix.json and prefix.params, the parameters under the network's own names; returns both paths."""
     symbol_file, params_file = extend_fname(prefix)
     atomic_write(symbol_file, net(mx.sym.var("data")).tojson())
-    with atomic_path(params_file) as temporary:
-        net.collect_params().save(temporary)
+    save_params({name: param.data().asnumpy() for name, param in net.collect_params().items()}, params_file)
     return symbol_file, params_file
 
 
 def describe(options, history, validation, samples):
-    """What has to be known about the model later on, as JSON text."""
+    """What has to be known about the model later on, as JSON text. `samples`: numbers of training and of test images."""
     return json.dumps({
         "net": options.net,
-        "metrics": {"validation_accuracy": round(validation, 6), "epoch_accuracy": [round(a, 6) for a in history]},
+        "metrics": {"validation_accuracy": round(validation, 6), "epoch_accuracy": [round(a, 6) for a in history],
+                    "above_gate": validation > GATE},
         "samples": {"train": samples[0], "validation": samples[1]},
         "preprocessing": {"layout": "NCHW", "shape": [1, 28, 28], "pixels": "grey, white on black", "scale": "1/255"},
         "classes": [str(digit) for digit in range(10)],
@@ -193,29 +195,22 @@ def run(options):
     history = train(net, images, labels, options, ctx)
     validation = accuracy(net, test_images, test_labels, ctx)
     print(f"Validation: accuracy = {100 * validation:.2f}% ({time.monotonic() - start:.0f} s)")
-    if validation <= GATE:
-        print(f"error: the accuracy on the test images, {100 * validation:.2f}%, is not above {100 * GATE:.0f}%; "
-              "nothing was written. Train longer (--epochs) or on more images (--data, --limit).", file=sys.stderr)
-        return 1
-    prefix = os.path.join(os.path.expanduser(options.out), f"mnist_{options.net}")
+    passed = validation > GATE
+    prefix = os.path.join(os.path.expanduser(options.out), f"mnist_{options.net}{'' if passed else '.below_gate'}")
     paths = (*dump(net, prefix), f"{prefix}.metrics.json")
     atomic_write(paths[-1], describe(options, history, validation, (len(images), len(test_images))))
     for path in paths:
-        print(f"Dump {path}")
-    return 0
+        print(f"Dump {path}", flush=True)
+    if not passed:
+        tell(f"the accuracy on the test images, {100 * validation:.2f}%, is not above {100 * GATE:.0f}%; the network is kept as "
+             f"{prefix}.*. Train longer (--epochs) or on more images (--data, --limit)")
+    return 0 if passed else 1
 
 
+@guarded
 def main(argv=None):
     """Run the command line; returns the exit status."""
-    options = parse_arguments(argv)
-    try:
-        return run(options)
-    except (MRTError, OSError) as error:
-        print(f"error: {plain_error(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted, nothing was written", file=sys.stderr)
-        return 130
+    return run(parse_arguments(argv))
 
 
 if __name__ == "__main__":
