@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
-#include <thread>
+#include <mutex>
 
 #include "cpu/kernels.h"
 #include "cpu/steps.h"
@@ -14,6 +14,7 @@
 #include "ops/arith.h"
 #include "output.h"
 #include "plan/liveness.h"
+#include "process.h"
 #include "verify/verify.h"
 
 namespace cvm {
@@ -28,34 +29,19 @@ struct Model::Step {
 
 // All that one run writes to.
 struct Model::Context {
-  explicit Context(int count) : threads(count), pool(count) {}
-  const int threads;  // asked for; the pool may have got fewer
-  ThreadPool pool;
+  explicit Context(int most) : threads(most) {}
+  const int threads;  // that may use it at once
   AlignedBlock arena, scratch;
   std::vector<const int32_t*> values;  // per entry
   std::vector<const int32_t*> in;      // inputs, then outputs, of all steps in a row
   std::vector<int32_t*> out;
 };
 
-// A context taken from the pool, given back on every way out.
+// A context for one run, given back on every way out.
 class Model::ContextLease {
  public:
-  explicit ContextLease(Model& model) : model_(model) {
-    int threads = 0;
-    {
-      std::lock_guard<std::mutex> lock(model_.mutex_);
-      threads = model_.threads_;
-      if (!model_.idle_.empty()) {
-        context_ = std::move(model_.idle_.back());
-        model_.idle_.pop_back();
-      }
-    }
-    if (!context_) context_ = model_.make_context(threads);
-  }
-  ~ContextLease() {
-    std::lock_guard<std::mutex> lock(model_.mutex_);
-    if (context_->threads == model_.threads_) model_.idle_.push_back(std::move(context_));
-  }
+  explicit ContextLease(Model& model) : model_(model), context_(model.take_context()) {}
+  ~ContextLease() { model_.give_back(std::move(context_)); }
   Context& operator*() const { return *context_; }
 
  private:
@@ -67,16 +53,12 @@ Model::~Model() = default;
 
 namespace {
 
-constexpr int kMaxThreads = 256;
 // A fused plan may take that many times the declared storage, for borders and
 // copies, and a little more; if it wants to, all nodes run as kernels instead.
 constexpr int64_t kMostGrowth = 2;
 constexpr int64_t kSmallArena = 1 << 20;
 
-int thread_count(int asked) {
-  if (asked == 0) asked = static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp(asked, 1, kMaxThreads);
-}
+int thread_count(int asked) { return asked == 0 ? max_threads() : std::min(asked, kMostThreads); }
 
 Device known_device(int device) {
   if (device == static_cast<int>(Device::kGpu))
@@ -99,6 +81,7 @@ void check_kernels(const Graph& graph) {
 std::unique_ptr<Model> Model::load(const char* symbol, size_t symbol_length, const char* params,
                                    size_t params_length, int device_code) {
   const Device device = known_device(device_code);
+  idle_contexts();  // a setting that cannot be read is an error of the load, as in thread_count
   std::unique_ptr<Model> model(new Model);
   model->graph_ = read_graph(symbol, symbol_length);
   check_kernels(model->graph_);
@@ -263,30 +246,77 @@ std::unique_ptr<Model::Context> Model::make_context(int threads) const {
   return context;
 }
 
+// Of this process: what its parent was about when it forked has no end here.
+int& Model::runs() {
+  if (process_ != forks()) process_ = forks(), runs_ = 0;
+  return runs_;
+}
+
+std::unique_ptr<Model::Context> Model::take_context() {
+  std::unique_ptr<Context> context;
+  int threads = 0;
+  {
+    const std::lock_guard<std::mutex> lock(process_mutex());
+    threads = threads_;
+    if (!idle_.empty()) {
+      context = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!context) context = make_context(threads);
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  idle_.reserve(idle_.size() + static_cast<size_t>(runs()) + 1);  // giving back must not fail
+  ++runs();
+  return context;
+}
+
+void Model::give_back(std::unique_ptr<Context> context) {
+  {
+    const std::lock_guard<std::mutex> lock(process_mutex());
+    --runs();
+    if (context->threads == threads_) idle_.push_back(std::move(context));
+  }
+  while (take_spare()) {
+  }
+}
+
+// Of the contexts at rest, as many are kept as runs are under way: callers that
+// come and go find one, and of a burst few are left.
+std::unique_ptr<Model::Context> Model::take_spare() {
+  const auto least = static_cast<size_t>(idle_contexts());
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  if (idle_.size() <= std::max(least, static_cast<size_t>(runs()))) return nullptr;
+  std::unique_ptr<Context> spare = std::move(idle_.back());
+  idle_.pop_back();
+  return spare;
+}
+
 void Model::set_threads(int threads) {
   if (threads < 0) logic_error("the number of threads is ", threads, ", expected 0 or more");
-  std::vector<std::unique_ptr<Context>> old;  // whose threads end outside of the lock
-  std::lock_guard<std::mutex> lock(mutex_);
-  threads_ = thread_count(threads);
+  const int count = thread_count(threads);
+  std::vector<std::unique_ptr<Context>> old;  // freed without the lock
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  threads_ = count;
   old.swap(idle_);
 }
 
 int Model::threads() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(process_mutex());
   return threads_;
 }
 
 void Model::execute(Context& context, double* seconds) const {
   using Clock = std::chrono::steady_clock;
+  Team team(thread_pool(), context.threads);
   if (seconds) std::fill_n(seconds, graph_.nodes.size(), 0.0);
   const int32_t* const* in = context.in.data();
   int32_t* const* out = context.out.data();
   const auto run = [&](const Step& step, Span images) {
     const auto start = seconds ? Clock::now() : Clock::time_point();
     if (step.fused)
-      step.fused->run(images, context.arena.data(), context.scratch.data(), context.pool);
+      step.fused->run(images, context.arena.data(), context.scratch.data(), team);
     else
-      step.kernel->run({in, out, context.scratch.data()}, context.pool);
+      step.kernel->run({in, out, context.scratch.data()}, team);
     if (seconds)
       seconds[step.node] += std::chrono::duration<double>(Clock::now() - start).count();
     in += step.in.size();
