@@ -12,6 +12,7 @@ from ._lib import CvmError, CvmLibraryError, CvmLogicError, CvmRuntimeError, lib
 from ._version import __version__
 from .context import Context, cpu, formal, gpu
 from .model import Model, Node, Tensor, gas, load
+from .process import idle_contexts, max_threads, set_idle_contexts, set_max_threads
 
 __all__ = [
     "Context",
@@ -27,6 +28,10 @@ __all__ = [
     "formal",
     "gas",
     "gpu",
+    "idle_contexts",
     "library_path",
     "load",
+    "max_threads",
+    "set_idle_contexts",
+    "set_max_threads",
 ]

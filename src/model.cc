@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <map>
 #include <mutex>
+#include <type_traits>
 
 #include "cpu/kernels.h"
 #include "cpu/steps.h"
+#include "element_type.h"
 #include "error.h"
 #include "graph/params.h"
 #include "ops/arith.h"
@@ -329,11 +332,41 @@ void Model::execute(Context& context, double* seconds) const {
 
 namespace {
 
-int32_t* input_buffer(const std::vector<const int32_t*>& values, int64_t entry) {
-  return const_cast<int32_t*>(values[entry]);  // the input lies in the context's own arena
+template <class T>
+int32_t clamped(T value, int32_t bound) {
+  if constexpr (std::is_floating_point_v<T>)
+    return static_cast<int32_t>(std::clamp<double>(value, -bound, bound));
+  else if constexpr (std::is_unsigned_v<T>)
+    return static_cast<int32_t>(std::min<uint64_t>(value, static_cast<uint64_t>(bound)));
+  else
+    return static_cast<int32_t>(std::clamp<int64_t>(value, -bound, bound));
+}
+
+template <class T>
+void check_integer(T value, int64_t i) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (!std::isfinite(value) || value != std::trunc(value))
+      logic_error("element ", i, " of the input is ", value, ", expected integers");
 }
 
 }  // namespace
+
+// The data may lie anywhere, on no boundary.
+void Model::store_input(const Elements& input, const Context& context) const {
+  auto* const to = const_cast<int32_t*>(context.values[input_entry_]);  // it lies in the context's own arena
+  const auto* const from = static_cast<const char*>(input.data);
+  const auto count = static_cast<int64_t>(input.count);
+  const int32_t bound = int_max(input_precision());
+  with_type(input.code, input.bits, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    for (int64_t i = 0; i < count; ++i) {
+      T value;
+      std::memcpy(&value, from + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+      check_integer(value, i);
+      to[i] = clamped(value, bound);
+    }
+  });
+}
 
 void Model::infer(const char* input, int64_t length, char* output) {
   if (length != input_length())
@@ -341,17 +374,7 @@ void Model::infer(const char* input, int64_t length, char* output) {
                 to_string(input_shape()), " of ", input_type_size(), "-byte elements");
   ContextLease lease(*this);
   Context& context = *lease;
-  const int64_t count = size_of(input_shape());
-  const int32_t bound = int_max(input_precision());
-  int32_t* to = input_buffer(context.values, input_entry_);
-  for (int64_t i = 0; i < count; ++i) {
-    int32_t value = 0;
-    if (input_type_size() == 1)
-      value = static_cast<int8_t>(input[i]);
-    else
-      std::memcpy(&value, input + i * 4, 4);
-    to[i] = clamp_to(value, bound);
-  }
+  store_input({input, static_cast<uint64_t>(size_of(input_shape())), kInt, 8 * input_type_size()}, context);
   execute(context, nullptr);
   write_output(context, output);
 }
@@ -362,16 +385,14 @@ void Model::write_output(const Context& context, char* output) const {
   cvm::write_output(graph_, heads, output);
 }
 
-void Model::run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds) {
+void Model::run(const Elements& input, int32_t* const* outputs, double* seconds) {
   const int64_t expected = size_of(input_shape());
-  if (count != static_cast<uint64_t>(expected))
-    logic_error("the input has ", count, " elements, expected ", expected, " for shape ",
+  if (input.count != static_cast<uint64_t>(expected))
+    logic_error("the input has ", input.count, " elements, expected ", expected, " for shape ",
                 to_string(input_shape()));
   ContextLease lease(*this);
   Context& context = *lease;
-  const int32_t bound = int_max(input_precision());
-  int32_t* to = input_buffer(context.values, input_entry_);
-  for (int64_t i = 0; i < expected; ++i) to[i] = clamp_to(input[i], bound);
+  store_input(input, context);
   execute(context, seconds);
   for (size_t k = 0; k < graph_.heads.size(); ++k) {
     const int64_t e = head_entry(k);

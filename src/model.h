@@ -38,9 +38,14 @@ class Model {
 
   // Input and output bytes as in the model format; `output` has output_length().
   void infer(const char* input, int64_t length, char* output);
-  // Elements of input_shape() in, one buffer per head out. With `seconds`,
-  // stores the time of every node there.
-  void run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds);
+  // Elements of input_shape() in, of a type of element_type.h; one buffer per
+  // head out. With `seconds`, stores the time of every node there.
+  struct Elements {
+    const void* data;
+    uint64_t count;
+    int code, bits;
+  };
+  void run(const Elements& input, int32_t* const* outputs, double* seconds);
 
   int threads() const;
   // At most so many compute at once in a run; 0 takes as many as the process has
@@ -64,6 +69,7 @@ class Model {
   void give_back(std::unique_ptr<Context> context);
   std::unique_ptr<Context> take_spare();
   int& runs();
+  void store_input(const Elements& input, const Context& context) const;
   void execute(Context& context, double* seconds) const;
   void write_output(const Context& context, char* output) const;
 

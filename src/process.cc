@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <new>
 #include <optional>
 #include <string>
@@ -13,8 +14,6 @@
 
 namespace cvm {
 namespace {
-
-constexpr int kMostContexts = 1 << 20;
 
 struct Process {
   std::mutex mutex;  // guards the others
@@ -46,13 +45,13 @@ void begin_child() {
 [[maybe_unused]] const int handles_forks =
     pthread_atfork([] { process.mutex.lock(); }, [] { process.mutex.unlock(); }, begin_child);
 
-int from_environment(const char* name, int least, int most, int otherwise) {
+int from_environment(const char* name, int otherwise) {
   const char* const text = std::getenv(name);
   if (!text || !*text) return otherwise;
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
-  if (*end != '\0' || value < least || value > most)
-    runtime_error(name, " is ", quoted(text), ", expected an integer from ", least, " to ", most);
+  if (*end != '\0' || value < 0 || value > std::numeric_limits<int>::max())
+    runtime_error(name, " is ", quoted(text), ", expected an integer of at least 0");
   return static_cast<int>(value);
 }
 
@@ -60,13 +59,12 @@ int processors() { return static_cast<int>(std::thread::hardware_concurrency());
 
 // With the lock held.
 int thread_limit() {
-  if (!process.max_threads) process.max_threads = from_environment("CVM_MAX_THREADS", 0, kMostThreads, 0);
+  if (!process.max_threads) process.max_threads = from_environment("CVM_MAX_THREADS", 0);
   return std::clamp(*process.max_threads ? *process.max_threads : processors(), 1, kMostThreads);
 }
 
-int checked(const char* what, int value, int most) {
-  if (value < 0 || value > most) logic_error(what, " is ", value, ", expected 0..", most);
-  return value;
+void check_count(const char* what, int value) {
+  if (value < 0) logic_error("the number of ", what, " is ", value, ", expected 0 or more");
 }
 
 }  // namespace
@@ -87,7 +85,7 @@ int max_threads() {
 }
 
 void set_max_threads(int threads) {
-  checked("the number of threads", threads, kMostThreads);
+  check_count("threads", threads);
   std::shared_ptr<ThreadPool> old;  // whose threads end without the lock
   const std::lock_guard<std::mutex> lock(process.mutex);
   process.max_threads = threads;
@@ -96,13 +94,12 @@ void set_max_threads(int threads) {
 
 int idle_contexts() {
   const std::lock_guard<std::mutex> lock(process.mutex);
-  if (!process.idle_contexts)
-    process.idle_contexts = from_environment("CVM_IDLE_CONTEXTS", 0, kMostContexts, 1);
+  if (!process.idle_contexts) process.idle_contexts = from_environment("CVM_IDLE_CONTEXTS", 1);
   return *process.idle_contexts;
 }
 
 void set_idle_contexts(int count) {
-  checked("the number of contexts", count, kMostContexts);
+  check_count("contexts", count);
   const std::lock_guard<std::mutex> lock(process.mutex);
   process.idle_contexts = count;
 }
