@@ -109,6 +109,8 @@ class Model:
         )
         self._handle = handle
         self.ctx = ctx
+        # No cached_property: its lock, held by another thread when this process forks, would block the child for ever.
+        self._outputs: list[Tensor] | None = None
         if ctx.threads:
             self.threads = ctx.threads
         data = (_lib.TensorInfo * 1)()
@@ -138,12 +140,14 @@ class Model:
         shapes = ", ".join(str(t.shape) for t in self.outputs[:most]) + (", ..." if len(self.outputs) > most else "")
         return f"<cvm_runtime.Model {self.input_shape} -> [{shapes}] {self.ctx}>"
 
-    @functools.cached_property
+    @property
     def outputs(self) -> list[Tensor]:
-        """Shape and precision of each output; made when first asked for, as a file can list millions."""
-        infos = (_lib.TensorInfo * _lib.get_int("CVMModelGetNumOutputs", self._handle))()
-        _lib.call("CVMModelGetOutputs", self._handle, infos)
-        return _tensors(infos)
+        """Shape and precision of each output."""
+        if self._outputs is None:  # made when first asked for, as a file can list millions
+            infos = (_lib.TensorInfo * _lib.get_int("CVMModelGetNumOutputs", self._handle))()
+            _lib.call("CVMModelGetOutputs", self._handle, infos)
+            self._outputs = _tensors(infos)
+        return self._outputs
 
     def _text(self, function: str) -> str:
         text = ctypes.create_string_buffer(34)

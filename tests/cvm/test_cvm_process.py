@@ -89,7 +89,6 @@ callers = [threading.Thread(target=work, args=(model,)) for model in models] + [
 for caller in callers: caller.start()
 try: fork(30)
 finally:
-    if not threading.current_thread() is threading.main_thread(): os._exit(0)
     stop.set()
 for caller in callers: caller.join()
 """
