@@ -1,4 +1,4 @@
-"""Builds the C library with CMake, puts it inside the cvm_runtime package, adds the model zoo, and what makes `import mxnet` work.
+"""Builds the C library with CMake, puts it inside the cvm_runtime package, and adds the zoo and what `import mxnet` needs.
 
 Everything else is declared in pyproject.toml.
 """

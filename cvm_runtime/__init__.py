@@ -13,6 +13,7 @@ from ._version import __version__
 from .context import Context, cpu, formal, gpu
 from .folder import load_folder
 from .model import Model, Node, Tensor, gas, load
+from .process import idle_contexts, max_threads, set_idle_contexts, set_max_threads
 
 __all__ = [
     "Context",
@@ -28,7 +29,11 @@ __all__ = [
     "formal",
     "gas",
     "gpu",
+    "idle_contexts",
     "library_path",
     "load",
     "load_folder",
+    "max_threads",
+    "set_idle_contexts",
+    "set_max_threads",
 ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.metadata
+import operator
 import os
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_ulonglong, c_void_p
 from pathlib import Path
+from typing import Any
 
+from ._text import printable
 from ._version import __version__
 
 FILE_NAME = "libcvm_runtime.so"
@@ -56,7 +59,7 @@ _SIZE = POINTER(c_ulonglong)
 _FUNCTIONS = {
     "CVMAPILoadModel": [c_char_p, c_int, c_char_p, c_int, POINTER(c_void_p), c_int, c_int],
     "CVMAPIFreeModel": [c_void_p],
-    "CVMAPIInference": [c_void_p, c_char_p, c_int, c_char_p],
+    "CVMAPIInference": [c_void_p, c_void_p, c_int, c_void_p],
     "CVMAPIGetVersion": [c_void_p, c_char_p],
     "CVMAPIGetPreprocessMethod": [c_void_p, c_char_p],
     "CVMAPIGetInputLength": [c_void_p, _SIZE],
@@ -72,10 +75,19 @@ _FUNCTIONS = {
     "CVMModelGetNumNodes": [c_void_p, POINTER(c_int)],
     "CVMModelGetNode": [c_void_p, c_int, POINTER(NodeInfo)],
     "CVMModelGetNodeOutput": [c_void_p, c_int, c_int, POINTER(TensorInfo)],
+    "CVMModelGetOutputs": [c_void_p, POINTER(TensorInfo)],
+    "CVMModelGetNodes": [c_void_p, POINTER(NodeInfo)],
+    "CVMModelGetNodeOutputs": [c_void_p, POINTER(TensorInfo)],
+    "CVMModelGetNodeInputs": [c_void_p, POINTER(c_int32)],
     "CVMModelGetArenaSize": [c_void_p, _SIZE],
     "CVMModelRun": [c_void_p, c_void_p, ctypes.c_uint64, POINTER(c_void_p), POINTER(c_double)],
+    "CVMModelRunTyped": [c_void_p, c_void_p, c_int, c_int, ctypes.c_uint64, POINTER(c_void_p), POINTER(c_double)],
     "CVMModelSetThreads": [c_void_p, c_int],
     "CVMModelGetThreads": [c_void_p, POINTER(c_int)],
+    "CVMSetMaxThreads": [c_int],
+    "CVMGetMaxThreads": [POINTER(c_int)],
+    "CVMSetIdleContexts": [c_int],
+    "CVMGetIdleContexts": [POINTER(c_int)],
 }
 
 
@@ -102,6 +114,14 @@ def library_path() -> Path:
     raise CvmLibraryError(f"the C library is not at {places}; build it with 'pip install .' in the checkout")
 
 
+def _function(lib: ctypes.CDLL, name: str) -> Any:
+    try:
+        return getattr(lib, name)
+    except AttributeError:
+        text = f"{lib._name} has no function {name}; it is no CVM runtime of this package"
+        raise CvmLibraryError(text) from None
+
+
 @functools.lru_cache(maxsize=None)
 def library() -> ctypes.CDLL:
     """The loaded library, with all signatures declared."""
@@ -111,10 +131,9 @@ def library() -> ctypes.CDLL:
     except OSError as e:
         raise CvmLibraryError(f"the C library {path} cannot be loaded: {e}") from None
     for name in ("CVMGetLastError", "CVMGetLibraryVersion"):
-        if not hasattr(lib, name):
-            raise CvmLibraryError(f"{path} has no function {name}; it is not a CVM runtime of this package")
-        getattr(lib, name).argtypes = []
-        getattr(lib, name).restype = c_char_p
+        function = _function(lib, name)
+        function.argtypes = []
+        function.restype = c_char_p
     version = lib.CVMGetLibraryVersion().decode()
     if version != __version__:
         raise CvmLibraryError(
@@ -122,7 +141,7 @@ def library() -> ctypes.CDLL:
             "rebuild it with 'pip install .' in the checkout"
         )
     for name, argtypes in _FUNCTIONS.items():
-        function = getattr(lib, name)
+        function = _function(lib, name)
         function.argtypes = argtypes
         function.restype = c_int
     return lib
@@ -136,6 +155,18 @@ def call(name: str, *args: object) -> None:
         return
     text = lib.CVMGetLastError().decode(errors="replace") or f"{name} failed with status {status}"
     raise (CvmLogicError if status == CvmLogicError.status else CvmRuntimeError)(text)
+
+
+def c_count(value: object, what: str) -> int:
+    """``value`` as an int of C that is not negative; without this, ctypes would drop the high bits of a larger one."""
+    most = 2**31 - 1
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise CvmLogicError(f"{what} is {printable(repr(value), 60)}, expected an integer from 0 to {most}") from None
+    if not 0 <= number <= most:
+        raise CvmLogicError(f"{what} is {number:.4g}, expected an integer from 0 to {most}")
+    return number
 
 
 def get_size(name: str, handle: c_void_p) -> int:

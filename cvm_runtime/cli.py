@@ -2,29 +2,35 @@
 
 Each takes a directory with the files ``symbol`` and ``params``, prints for a
 reader or, with --json, for a program, and exits with 0, with 1 when the answer
-is no (verify), or with 2 after an error, which is one line on stderr.
+is no (verify), or with 2 after an error, which is one line on stderr. What is
+not printable in the texts of a file is escaped, as a stranger may have written
+it; tables and errors shorten long ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import math
 import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 import numpy as np
 
-from . import CvmError, Model, Node, Tensor, __version__, cpu, formal, gas, gpu, load_folder
+from . import CvmError, Model, Node, Tensor, __version__, cpu, formal, gas, gpu, load_folder, max_threads, set_max_threads
+from ._text import printable
 from .context import Context
 from .folder import read_folder
 
 FAILED, ERROR = 1, 2
+LONGEST_NAME, LONGEST_ERROR = 60, 1000  # characters
 
 
 class UserError(Exception):
@@ -38,6 +44,7 @@ def _load(args: argparse.Namespace, ctx: Context | None = None) -> Model:
 def _context(args: argparse.Namespace) -> Context:
     if args.device == "formal":
         return formal()
+    set_max_threads(max(max_threads(), args.threads))  # who asks for threads gets them
     return gpu() if args.device == "gpu" else cpu(threads=args.threads)
 
 
@@ -49,7 +56,7 @@ def _inputs(args: argparse.Namespace, model: Model) -> np.ndarray:
         return rng.integers(-bound, bound, (1, *model.input_shape), np.int64, endpoint=True).astype(np.int32)
     try:
         x = np.load(args.input, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
+    except Exception as e:  # a file that is none makes numpy fail in any way
         raise UserError(f"{args.input} cannot be read as an .npy file: {e}") from None
     if not isinstance(x, np.ndarray):
         raise UserError(f"{args.input} holds several arrays, expected one")
@@ -62,7 +69,7 @@ def _inputs(args: argparse.Namespace, model: Model) -> np.ndarray:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))  # all others that are not printable are escaped already
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> str:
@@ -75,6 +82,10 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
         line = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right))
         lines.append("  ".join(line).rstrip())
     return "\n".join(lines)
+
+
+def _name(text: str) -> str:
+    return printable(text, LONGEST_NAME)
 
 
 def _tensor(t: Tensor) -> dict[str, Any]:
@@ -104,10 +115,11 @@ def info(args: argparse.Namespace) -> int:
         )
         return 0
     rows = [
-        [n.index, n.op, n.name, _shapes(n.outputs), " ".join(str(t.precision) for t in n.outputs), n.gas] for n in model.nodes
+        [n.index, n.op, _name(n.name), _shapes(n.outputs), " ".join(str(t.precision) for t in n.outputs), n.gas]
+        for n in model.nodes
     ]
     print(_table(["#", "operator", "name", "shape", "bits", "gas"], rows))
-    print(f"\nversion {model.version}, postprocess {model.postprocess or 'none'}")
+    print(f"\nversion {model.version}, postprocess {_name(model.postprocess) or 'none'}")
     print(f"input   {model.input_shape}, {model.input_precision} bits")
     for k, t in enumerate(model.outputs):
         print(f"output {k} {t.shape}, {t.precision} bits")
@@ -153,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
         _print_json(report)
     elif paths:
         for path, y in zip(paths, outputs):
-            print(f"{path}: {y.shape} int32")
+            print(f"{printable(str(path))}: {y.shape} int32")
     else:
         for y in outputs:
             print(y)
@@ -171,7 +183,8 @@ def print_gas(args: argparse.Namespace) -> int:
 
 def _executors() -> list[Context]:
     """Every executor of this library: formal, and the CPU with some thread counts."""
-    counts = sorted({1, 2, 3, os.cpu_count() or 1})
+    counts = sorted({1, 2, 3, max_threads()})
+    set_max_threads(counts[-1])
     return [formal()] + [cpu(threads=n) for n in counts] + [gpu()]
 
 
@@ -199,16 +212,15 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if same else FAILED
 
 
-def _steps(seconds: np.ndarray, nodes: list[Node], symbol: Path) -> list[dict[str, Any]]:
+def _steps(seconds: np.ndarray, nodes: list[Node]) -> list[dict[str, Any]]:
     """The steps that the library timed, in order: {"name", "ops", "ms", "macs"}.
 
     Nodes that the library runs as one step are timed together, at one of them. So a node without time belongs to the step of
     the first timed node that follows from it, and the step has the multiply-adds of all its nodes.
     """
-    inputs = [[e[0] for e in node["inputs"]] for node in json.loads(symbol.read_bytes())["nodes"]]
     owner = [k if t > 0 else len(nodes) for k, t in enumerate(seconds)]
     for k in reversed(range(len(nodes))):
-        for j in inputs[k]:
+        for j in nodes[k].inputs:
             if seconds[j] <= 0:
                 owner[j] = min(owner[j], owner[k])
     steps = {k: {"name": nodes[k].name, "ops": [], "ms": float(t) * 1e3, "macs": 0} for k, t in enumerate(seconds) if t > 0}
@@ -218,7 +230,7 @@ def _steps(seconds: np.ndarray, nodes: list[Node], symbol: Path) -> list[dict[st
         step = steps[owner[node.index]]
         step["ops"].append(node.op)
         if node.op in ("conv2d", "dense"):  # each output is a sum over all but the first axis of the weight
-            weight = nodes[inputs[node.index][1]].outputs[0]
+            weight = nodes[node.inputs[1]].outputs[0]
             step["macs"] += math.prod(node.outputs[0].shape) * math.prod(weight.shape[1:])
             step["name"] = node.name
     return list(steps.values())
@@ -226,8 +238,7 @@ def _steps(seconds: np.ndarray, nodes: list[Node], symbol: Path) -> list[dict[st
 
 def _ops(names: list[str]) -> str:
     """conv2d, relu, relu -> conv2d relu(2)"""
-    counts = {name: names.count(name) for name in names}
-    return " ".join(name if n == 1 else f"{name}({n})" for name, n in counts.items())
+    return " ".join(name if n == 1 else f"{name}({n})" for name, n in Counter(names).items())
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -247,7 +258,7 @@ def bench(args: argparse.Namespace) -> int:
         if node.op != "null":
             by_op[node.op] = by_op.get(node.op, 0.0) + float(t) * 1e3
     by_op = dict(sorted(by_op.items(), key=lambda item: -item[1]))
-    steps = _steps(seconds, nodes, args.dir / "symbol") if args.layers else []
+    steps = _steps(seconds, nodes) if args.layers else []
     if args.json:
         report: dict[str, Any] = {
             "threads": model.threads,
@@ -270,10 +281,10 @@ def bench(args: argparse.Namespace) -> int:
     if not args.layers:
         print(_table(["operator", "   median", " share"], [row(op, ms) for op, ms in by_op.items()] + [outside]))
         return 0
-    rows = [
-        [*row(step["name"], step["ms"]), f"{step['macs'] / step['ms'] / 1e6:7.1f}" if step["macs"] else "", _ops(step["ops"])]
-        for step in steps
-    ]
+    rows = []
+    for step in steps:
+        speed = f"{step['macs'] / step['ms'] / 1e6:7.1f}" if step["macs"] else ""
+        rows.append([*row(_name(step["name"]), step["ms"]), speed, _ops(step["ops"])])
     print(_table(["step", "   median", " share", " GMAC/s", "operators"], [*rows, [*outside, "", ""]]))
     return 0
 
@@ -299,7 +310,7 @@ def _directory(text: str) -> Path:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(ERROR, f"error: {message}; see {self.prog} --help\n")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -310,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print JSON")
     device = argparse.ArgumentParser(add_help=False)
     device.add_argument("--device", choices=["cpu", "formal", "gpu"], default="cpu")
-    device.add_argument("--threads", type=_count(0), default=0, metavar="N", help="threads of the CPU; 0: one per processor")
+    device.add_argument("--threads", type=_count(0), default=0, metavar="N", help="most threads of a run; 0: one per processor")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--input", type=Path, metavar="X.npy", help="one input, or n of them; default: seeded random values")
     data.add_argument("--seed", type=_count(0), default=0, metavar="N", help="seed of the random values")
@@ -333,19 +344,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _fail(text: object) -> int:
+    if sys.stderr is not None:
+        print(f"error: {printable(str(text), LONGEST_ERROR)}", file=sys.stderr)
+    return ERROR
+
+
+def _drop_output() -> None:
+    """Leaves nothing for the interpreter to write, and fail at, when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> int:
+    if sys.stdout is None:
+        return _fail("the output cannot be written: standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for letters that the terminal's encoding lacks
     try:
-        args = _parser().parse_args(argv)
-        status = args.function(args)
-        sys.stdout.flush()  # here, where its failure can be told
-        return status
+        try:
+            args = _parser().parse_args(argv)
+            return args.function(args)
+        finally:
+            sys.stdout.flush()  # here, where its failure can be told
     except (CvmError, UserError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        return _fail(e)
     except BrokenPipeError:  # the reader of stdout left, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except OSError as e:
-        print(f"error: the output cannot be written: {e.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        return _fail(f"the output cannot be written: {e.strerror}")
+    except MemoryError:
+        return _fail("out of memory")
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        return _fail("interrupted")
     return ERROR

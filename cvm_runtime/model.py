@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import itertools
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple, Union
@@ -10,12 +13,13 @@ from typing import NamedTuple, Union
 import numpy as np
 
 from . import _lib
+from ._text import printable
 from .context import Context, cpu
 
 # A path (str or os.PathLike), or the contents (bytes).
 Source = Union[str, "os.PathLike[str]", bytes]
 
-_INT32 = np.iinfo(np.int32)
+_TYPE_CODES = {"i": 0, "u": 1, "f": 2}  # of the C interface
 
 
 class Tensor(NamedTuple):
@@ -26,13 +30,17 @@ class Tensor(NamedTuple):
 
 
 class Node(NamedTuple):
-    """One node of the graph; ``op`` is "null" for a variable."""
+    """One node of the graph; ``op`` is "null" for a variable, ``inputs`` are the nodes whose outputs it reads.
+
+    ``name`` is the file's, whatever characters are in it.
+    """
 
     index: int
     name: str
     op: str
     outputs: list[Tensor]
     gas: int
+    inputs: list[int]
 
 
 def _contents(source: Source, what: str) -> bytes:
@@ -42,8 +50,9 @@ def _contents(source: Source, what: str) -> bytes:
         return Path(os.fspath(source)).read_bytes()
     except TypeError:
         raise TypeError(f"{what} is a {type(source).__name__}, expected a path or the contents as bytes") from None
-    except OSError as e:
-        raise _lib.CvmRuntimeError(f"the {what} file {source} cannot be read: {e.strerror}") from None
+    except (OSError, ValueError) as e:  # ValueError: no path at all, as one with a NUL
+        name, reason = printable(str(source), 200), getattr(e, "strerror", None) or e
+        raise _lib.CvmRuntimeError(f"the {what} file {name} cannot be read: {reason}") from None
 
 
 def load(symbol: Source, params: Source, ctx: Context | None = None) -> Model:
@@ -63,8 +72,23 @@ def gas(symbol: Source) -> int:
     return out.value
 
 
-def _tensor(info: _lib.TensorInfo) -> Tensor:
+@functools.lru_cache(maxsize=1024)
+def _tensor(record: bytes) -> Tensor:
+    info = _lib.TensorInfo.from_buffer_copy(record)
     return Tensor(tuple(info.shape[: info.ndim]), info.precision)
+
+
+def _tensors(infos: ctypes.Array) -> list[Tensor]:
+    """Most of millions are alike, and become one object."""
+    return [_tensor(record) for record in np.frombuffer(infos, f"V{ctypes.sizeof(_lib.TensorInfo)}").tolist()]
+
+
+def _to_array(x: object) -> np.ndarray:
+    """``x`` as numpy reads it; MXNet's arrays have a method for that."""
+    try:
+        return np.asarray(x.asnumpy() if hasattr(x, "asnumpy") else x)
+    except (TypeError, ValueError) as e:
+        raise _lib.CvmLogicError(f"the input is a {type(x).__name__} that is no array of numbers: {e}") from None
 
 
 class Model:
@@ -76,21 +100,22 @@ class Model:
         _lib.call(
             "CVMAPILoadModel",
             symbol,
-            len(symbol),
+            _lib.c_count(len(symbol), "the length of the symbol"),
             params,
-            len(params),
+            _lib.c_count(len(params), "the length of the params"),
             ctypes.byref(handle),
             ctx.device_type,
             ctx.device_id,
         )
         self._handle = handle
         self.ctx = ctx
+        # No cached_property: its lock, held by another thread when this process forks, would block the child for ever.
+        self._outputs: list[Tensor] | None = None
         if ctx.threads:
-            _lib.call("CVMModelSetThreads", handle, ctx.threads)
-        data = _lib.TensorInfo()
-        _lib.call("CVMModelGetInput", handle, ctypes.byref(data))
-        self.input_shape, self.input_precision = _tensor(data)
-        self.outputs = [self._output(k) for k in range(_lib.get_int("CVMModelGetNumOutputs", handle))]
+            self.threads = ctx.threads
+        data = (_lib.TensorInfo * 1)()
+        _lib.call("CVMModelGetInput", handle, data)
+        self.input_shape, self.input_precision = _tensors(data)[0]
         self.storage_bytes = _lib.get_size("CVMAPIGetStorageSize", handle)
         self.arena_bytes = _lib.get_size("CVMModelGetArenaSize", handle)
         self.input_length = _lib.get_size("CVMAPIGetInputLength", handle)
@@ -111,12 +136,18 @@ class Model:
         return _lib.get_size("CVMAPIGetGasFromModel", self._handle)
 
     def __repr__(self) -> str:
-        return f"<cvm_runtime.Model {self.input_shape} -> {[t.shape for t in self.outputs]} {self.ctx}>"
+        most = 8
+        shapes = ", ".join(str(t.shape) for t in self.outputs[:most]) + (", ..." if len(self.outputs) > most else "")
+        return f"<cvm_runtime.Model {self.input_shape} -> [{shapes}] {self.ctx}>"
 
-    def _output(self, index: int) -> Tensor:
-        info = _lib.TensorInfo()
-        _lib.call("CVMModelGetOutput", self._handle, index, ctypes.byref(info))
-        return _tensor(info)
+    @property
+    def outputs(self) -> list[Tensor]:
+        """Shape and precision of each output."""
+        if self._outputs is None:  # made when first asked for, as a file can list millions
+            infos = (_lib.TensorInfo * _lib.get_int("CVMModelGetNumOutputs", self._handle))()
+            _lib.call("CVMModelGetOutputs", self._handle, infos)
+            self._outputs = _tensors(infos)
+        return self._outputs
 
     def _text(self, function: str) -> str:
         text = ctypes.create_string_buffer(34)
@@ -125,32 +156,40 @@ class Model:
 
     @property
     def threads(self) -> int:
-        """Threads of each run; results do not depend on it. Assigning 0 takes one per processor."""
+        """Most threads of each run; results do not depend on it. Assigning 0 takes as many as ``max_threads`` says."""
         return _lib.get_int("CVMModelGetThreads", self._handle)
 
     @threads.setter
     def threads(self, count: int) -> None:
-        _lib.call("CVMModelSetThreads", self._handle, count)
+        _lib.call("CVMModelSetThreads", self._handle, _lib.c_count(count, "the number of threads"))
 
     @property
     def nodes(self) -> list[Node]:
         """All nodes in order, with inferred precisions and costs."""
-        return [self._node(i) for i in range(_lib.get_int("CVMModelGetNumNodes", self._handle))]
-
-    def _node(self, index: int) -> Node:
-        node = _lib.NodeInfo()
-        _lib.call("CVMModelGetNode", self._handle, index, ctypes.byref(node))
-        outputs = []
-        for k in range(node.num_outputs):
-            info = _lib.TensorInfo()
-            _lib.call("CVMModelGetNodeOutput", self._handle, index, k, ctypes.byref(info))
-            outputs.append(_tensor(info))
-        return Node(index, node.name.decode(errors="replace"), node.op.decode(), outputs, node.gas)
+        infos = (_lib.NodeInfo * _lib.get_int("CVMModelGetNumNodes", self._handle))()
+        _lib.call("CVMModelGetNodes", self._handle, infos)
+        tensors = (_lib.TensorInfo * sum(info.num_outputs for info in infos))()
+        _lib.call("CVMModelGetNodeOutputs", self._handle, tensors)
+        read = (ctypes.c_int32 * max(sum(info.num_inputs for info in infos), 1))()
+        _lib.call("CVMModelGetNodeInputs", self._handle, read)
+        outputs, inputs = iter(_tensors(tensors)), iter(read)
+        return [
+            Node(
+                index,
+                info.name.decode(errors="replace"),
+                info.op.decode(),
+                list(itertools.islice(outputs, info.num_outputs)),
+                info.gas,
+                list(itertools.islice(inputs, info.num_inputs)),
+            )
+            for index, info in enumerate(infos)
+        ]
 
     def run(self, x: np.ndarray) -> list[np.ndarray]:
-        """Runs the model on an integer array of ``input_shape``; one int32 array per output.
+        """Runs the model on an array of ``input_shape``; one int32 array per output.
 
-        Values outside the input's precision are clamped to it, as in ``infer``.
+        ``x`` holds integers, in any integer or floating-point type; an MXNet NDArray will do. Values outside the input's
+        precision are clamped to it, as in ``infer``. Raises CvmLogicError for any other shape, type or value.
         """
         return self._run(x, None)
 
@@ -159,31 +198,58 @@ class Model:
         seconds = np.zeros(_lib.get_int("CVMModelGetNumNodes", self._handle))
         return self._run(x, seconds.ctypes.data_as(ctypes.POINTER(ctypes.c_double))), seconds
 
-    def _run(self, x: np.ndarray, seconds: object) -> list[np.ndarray]:
+    def _run(self, x: object, seconds: object) -> list[np.ndarray]:
         data = self._input(x)
         outputs = [np.empty(t.shape, np.int32) for t in self.outputs]
-        buffers = (ctypes.c_void_p * len(outputs))(*[y.ctypes.data for y in outputs])
-        _lib.call("CVMModelRun", self._handle, data.ctypes.data, data.size, buffers, seconds)
+        buffers = (ctypes.c_void_p * len(outputs))(*[y.__array_interface__["data"][0] for y in outputs])
+        code, bits = _TYPE_CODES[data.dtype.kind], 8 * data.dtype.itemsize
+        _lib.call("CVMModelRunTyped", self._handle, data.ctypes.data, code, bits, data.size, buffers, seconds)
         return outputs
 
-    def _input(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x)
+    def _input(self, x: object) -> np.ndarray:
+        """``x`` in a type that the library reads, without a copy where it can."""
+        x = _to_array(x)
         if x.shape != self.input_shape:
             raise _lib.CvmLogicError(f"the input has shape {x.shape}, expected {self.input_shape}")
-        if x.dtype.kind == "f":
-            if not np.array_equal(x, np.trunc(x)):
-                raise _lib.CvmLogicError(f"the input is a {x.dtype} array that holds non-integers, expected integers")
-        elif x.dtype.kind not in "iub":
-            raise _lib.CvmLogicError(f"the input is a {x.dtype} array, expected integers")
-        if x.dtype.itemsize >= 4 and x.dtype != np.int32:
-            # The model clamps further; here only what int32 cannot hold.
-            if x.dtype.kind == "f":
-                x = x.astype(np.float64)
-            x = np.clip(x, None if x.dtype.kind == "u" else _INT32.min, _INT32.max)
-        return np.ascontiguousarray(x, dtype=np.int32)
+        if x.dtype.kind not in "iubf":
+            raise _lib.CvmLogicError(f"the input is a {printable(str(x.dtype), 60)} array, expected integers")
+        dtype = x.dtype.newbyteorder("=")
+        if dtype.kind == "b":
+            dtype = np.dtype(np.uint8)
+        elif dtype == np.float16:
+            dtype = np.dtype(np.float32)
+        elif dtype.kind == "f" and dtype.itemsize > 8:
+            dtype = np.dtype(np.float64)
+            if not (x == np.trunc(x)).all():
+                raise _lib.CvmLogicError(f"the input is a {x.dtype} array that holds others, expected integers")
+        return np.ascontiguousarray(x, dtype)
 
-    def infer(self, data: bytes) -> bytes:
-        """CVMAPIInference: ``input_length`` bytes in, ``output_length`` bytes out."""
-        output = ctypes.create_string_buffer(max(self.output_length, 1))
-        _lib.call("CVMAPIInference", self._handle, bytes(data), len(data), output)
-        return output.raw[: self.output_length]
+    def infer(self, data: object) -> bytes:
+        """CVMAPIInference: ``input_length`` bytes in, ``output_length`` bytes out.
+
+        ``data`` is the bytes, in anything that has the buffer protocol; or an array of the very type, int8 where
+        ``input_type_size`` is 1, else little-endian int32, that has ``input_shape`` or is flat. Raises CvmLogicError for
+        anything else: nothing is converted.
+        """
+        data = self._input_bytes(data)
+        length = _lib.c_count(data.nbytes, "the length of the input")
+        output = np.empty(self.output_length, np.uint8)
+        _lib.call("CVMAPIInference", self._handle, data.ctypes.data, length, output.ctypes.data)
+        return output.tobytes()
+
+    def _input_bytes(self, data: object) -> np.ndarray:
+        if not hasattr(data, "__array__") and not hasattr(data, "asnumpy"):
+            try:
+                data = memoryview(data)  # type: ignore[arg-type]
+            except TypeError:
+                raise _lib.CvmLogicError(f"the input is a {type(data).__name__}, expected bytes or an array") from None
+            if data.format in ("B", "b", "c"):
+                return np.ascontiguousarray(data)
+        x = _to_array(data)
+        expected = np.dtype("<i4" if self.input_type_size == 4 else "i1")
+        if x.dtype != expected:
+            found = printable(str(x.dtype), 60)
+            raise _lib.CvmLogicError(f"the input is a {found} array, expected {expected} (or the bytes: x.tobytes())")
+        if x.shape not in (self.input_shape, (math.prod(self.input_shape),)):
+            raise _lib.CvmLogicError(f"the input has shape {x.shape}, expected {self.input_shape}, or as many in a row")
+        return np.ascontiguousarray(x)

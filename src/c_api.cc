@@ -4,7 +4,9 @@
 #include <cstring>
 
 #include "c_api_guard.h"
+#include "element_type.h"
 #include "model.h"
+#include "process.h"
 #include "verify/verify.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -42,6 +44,12 @@ CVMTensorInfo tensor_info(const Graph& graph, int64_t entry) {
   return info;
 }
 
+CVMNodeInfo node_info(const Graph& graph, const Node& n) {
+  return {n.name.c_str(), n.is_variable ? "null" : n.op->name,
+          static_cast<unsigned long long>(node_cost(graph, n).total()),
+          static_cast<int32_t>(n.inputs.size()), n.num_outputs};
+}
+
 void check_index(int index, size_t count, const char* what) {
   if (index < 0 || static_cast<size_t>(index) >= count)
     logic_error(what, " ", index, " does not exist; there are ", count);
@@ -50,8 +58,11 @@ void check_index(int index, size_t count, const char* what) {
 }  // namespace
 
 int fail(Status status, const char* text) noexcept {
+  // A part of a message may come from a file, and nobody reads more than that.
+  constexpr size_t kLongest = 1000;
   try {
-    last_error = text;
+    last_error.assign(text, strnlen(text, kLongest + 1));
+    if (last_error.size() > kLongest) last_error.replace(kLongest - 3, std::string::npos, "...");
   } catch (...) {
     last_error.clear();
   }
@@ -171,10 +182,7 @@ int CVMModelGetNode(void* net, int node, CVMNodeInfo* info) {
     require(net, info);
     const Graph& graph = model_of(net).graph();
     check_index(node, graph.nodes.size(), "node");
-    const Node& n = graph.nodes[node];
-    *info = {n.name.c_str(), n.is_variable ? "null" : n.op->name,
-             static_cast<unsigned long long>(node_cost(graph, n).total()),
-             static_cast<int32_t>(n.inputs.size()), n.num_outputs};
+    *info = node_info(graph, graph.nodes[node]);
   });
 }
 
@@ -189,15 +197,52 @@ int CVMModelGetNodeOutput(void* net, int node, int index, CVMTensorInfo* info) {
   });
 }
 
+int CVMModelGetOutputs(void* net, CVMTensorInfo* infos) {
+  return guarded([&] {
+    require(net, infos);
+    const Graph& graph = model_of(net).graph();
+    for (const EntryRef& head : graph.heads) *infos++ = tensor_info(graph, graph.entry_id(head));
+  });
+}
+
+int CVMModelGetNodes(void* net, CVMNodeInfo* infos) {
+  return guarded([&] {
+    require(net, infos);
+    const Graph& graph = model_of(net).graph();
+    for (const Node& node : graph.nodes) *infos++ = node_info(graph, node);
+  });
+}
+
+int CVMModelGetNodeOutputs(void* net, CVMTensorInfo* infos) {
+  return guarded([&] {
+    require(net, infos);
+    const Graph& graph = model_of(net).graph();
+    for (int64_t e = 0; e < graph.num_entries(); ++e) *infos++ = tensor_info(graph, e);
+  });
+}
+
+int CVMModelGetNodeInputs(void* net, int32_t* nodes) {
+  return guarded([&] {
+    require(net, nodes);
+    for (const Node& node : model_of(net).graph().nodes)
+      for (const EntryRef& input : node.inputs) *nodes++ = static_cast<int32_t>(input.node);
+  });
+}
+
 int CVMModelGetArenaSize(void* net, unsigned long long* size) {
   return get_size(net, size, [](const Model& m) { return m.arena_bytes(); });
 }
 
 int CVMModelRun(void* net, const int32_t* input, uint64_t count, int32_t* const* outputs,
                 double* node_seconds) {
+  return CVMModelRunTyped(net, input, kInt, 32, count, outputs, node_seconds);
+}
+
+int CVMModelRunTyped(void* net, const void* input, int dtype_code, int dtype_bits, uint64_t count,
+                     int32_t* const* outputs, double* node_seconds) {
   return guarded([&] {
     require(net, input, outputs);
-    model_of(net).run(input, count, outputs, node_seconds);
+    model_of(net).run({input, count, dtype_code, dtype_bits}, outputs, node_seconds);
   });
 }
 
@@ -212,6 +257,28 @@ int CVMModelGetThreads(void* net, int* threads) {
   return guarded([&] {
     require(net, threads);
     *threads = model_of(net).threads();
+  });
+}
+
+int CVMSetMaxThreads(int threads) {
+  return guarded([&] { set_max_threads(threads); });
+}
+
+int CVMGetMaxThreads(int* threads) {
+  return guarded([&] {
+    require(threads);
+    *threads = max_threads();
+  });
+}
+
+int CVMSetIdleContexts(int count) {
+  return guarded([&] { set_idle_contexts(count); });
+}
+
+int CVMGetIdleContexts(int* count) {
+  return guarded([&] {
+    require(count);
+    *count = idle_contexts();
   });
 }
 

@@ -12,6 +12,9 @@
  *
  * Functions may be called from any thread. One model handle may serve several
  * threads at once; freeing it while a call uses it is the caller's mistake.
+ *
+ * A process may fork at any time: the child can use, and has to free, models
+ * that its parent loaded, and starts threads of its own when it needs them.
  */
 #ifndef CVM_C_API_H_
 #define CVM_C_API_H_
@@ -147,7 +150,8 @@ typedef struct {
   int64_t shape[6];
 } CVMTensorInfo;
 
-/* Facts of one node. The texts belong to the model. */
+/* Facts of one node. The texts belong to the model; they are those of the file,
+ * control characters and all. */
 typedef struct {
   const char* name;
   const char* op; /* "null" for a variable */
@@ -163,6 +167,14 @@ CVM_API int CVMModelGetNumNodes(void* net, int* num);
 CVM_API int CVMModelGetNode(void* net, int node, CVMNodeInfo* info);
 CVM_API int CVMModelGetNodeOutput(void* net, int node, int index, CVMTensorInfo* info);
 
+/* The same of all outputs, of all nodes, and of the outputs of all nodes, one
+ * behind the other; and the nodes whose outputs these read, again of all nodes
+ * in a row. A model may have millions. */
+CVM_API int CVMModelGetOutputs(void* net, CVMTensorInfo* infos);
+CVM_API int CVMModelGetNodes(void* net, CVMNodeInfo* infos);
+CVM_API int CVMModelGetNodeOutputs(void* net, CVMTensorInfo* infos);
+CVM_API int CVMModelGetNodeInputs(void* net, int32_t* nodes);
+
 /* Bytes of working memory of one run: what the arena needs, not what the file
  * declares. */
 CVM_API int CVMModelGetArenaSize(void* net, unsigned long long* size);
@@ -173,10 +185,33 @@ CVM_API int CVMModelGetArenaSize(void* net, unsigned long long* size);
 CVM_API int CVMModelRun(void* net, const int32_t* input, uint64_t count, int32_t* const* outputs,
                         double* node_seconds);
 
-/* Number of threads of each run; 0 takes one per processor. Results do not
- * depend on it. Runs under way are not affected. */
+/* The same on elements of another type, where they are: dtype_code as in
+ * CVMArray, of 8, 16, 32 or 64 bits, floating-point of 32 or 64. A
+ * floating-point element that is no integer: status 1. */
+CVM_API int CVMModelRunTyped(void* net, const void* input, int dtype_code, int dtype_bits,
+                             uint64_t count, int32_t* const* outputs, double* node_seconds);
+
+/* Most threads of each run; 0 takes as many as CVMGetMaxThreads says. Results do
+ * not depend on it. Runs under way are not affected. */
 CVM_API int CVMModelSetThreads(void* net, int threads);
 CVM_API int CVMModelGetThreads(void* net, int* threads);
+
+/* ---- The process --------------------------------------------------------- */
+
+/* Most threads that compute at once in this process; 0 sets one per processor, more
+ * than 256 count as 256. All models share them: every call computes on its own thread, and
+ * gets help from what is left, which is divided fairly. Where more threads call
+ * at once, each computes alone. Until this is called, the environment variable
+ * CVM_MAX_THREADS decides, or the number of processors. */
+CVM_API int CVMSetMaxThreads(int threads);
+CVM_API int CVMGetMaxThreads(int* threads);
+
+/* Each run that goes on at the same time needs working memory of its own. A
+ * model keeps it for the next run: as much as there are runs under way, and at
+ * least for this number of runs, 0 or more. Until this is called, the environment
+ * variable CVM_IDLE_CONTEXTS decides, or 1. */
+CVM_API int CVMSetIdleContexts(int count);
+CVM_API int CVMGetIdleContexts(int* count);
 
 #ifdef __cplusplus
 }

@@ -2,12 +2,14 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "aligned.h"
 #include "c_api.h"
 #include "c_api_guard.h"
+#include "element_type.h"
 #include "graph/params.h"
 #include "shape.h"
 
@@ -15,7 +17,6 @@ namespace cvm {
 namespace {
 
 constexpr int kCpuArray = 1, kFormalArray = 3;
-constexpr int kInt = 0, kUint = 1, kFloat = 2;
 
 // What a handle points to: the public struct first, so that both share an address.
 struct Array {
@@ -30,7 +31,7 @@ Array& array_of(CVMArrayHandle handle) {
 }
 
 int64_t element_bytes(const CVMArray& view) { return (view.dtype.bits * view.dtype.lanes + 7) / 8; }
-int64_t elements(const Array& a) { return size_of(a.shape); }
+int64_t elements(const Array& a) { return size_of(a.shape); }  // fits, as make_array has seen to
 int64_t bytes_of(const Array& a) { return elements(a) * element_bytes(a.view); }
 
 void check_dtype(int code, int bits, int lanes) {
@@ -75,25 +76,11 @@ void copy_bytes(void* to, const void* from, int64_t bytes) {
 
 // ---- Elements of any type ---------------------------------------------------
 
-// Calls f with a null pointer of the array's element type.
 template <class F>
 void with_type(const Array& a, F f) {
   const auto& t = a.view.dtype;
-  const int key = t.lanes == 1 ? t.code * 256 + t.bits : -1;
-  switch (key) {
-    case kInt * 256 + 8: return f(static_cast<int8_t*>(nullptr));
-    case kInt * 256 + 16: return f(static_cast<int16_t*>(nullptr));
-    case kInt * 256 + 32: return f(static_cast<int32_t*>(nullptr));
-    case kInt * 256 + 64: return f(static_cast<int64_t*>(nullptr));
-    case kUint * 256 + 8: return f(static_cast<uint8_t*>(nullptr));
-    case kUint * 256 + 16: return f(static_cast<uint16_t*>(nullptr));
-    case kUint * 256 + 32: return f(static_cast<uint32_t*>(nullptr));
-    case kUint * 256 + 64: return f(static_cast<uint64_t*>(nullptr));
-    case kFloat * 256 + 32: return f(static_cast<float*>(nullptr));
-    case kFloat * 256 + 64: return f(static_cast<double*>(nullptr));
-  }
-  runtime_error("elements of type code ", int{t.code}, " with ", int{t.bits},
-                " bits cannot be assigned");
+  if (t.lanes != 1) runtime_error("elements of ", t.lanes, " lanes are not supported");
+  cvm::with_type(t.code, t.bits, f);
 }
 
 // Conversion that is defined for every value: saturating from floating point,
@@ -112,7 +99,16 @@ To convert(From value) {
 
 struct Slice {
   Shape start, step, extent;
-  int64_t size() const { return size_of(extent); }
+
+  // Number of elements. An axis of step 0 can be as long as an int allows.
+  int64_t size() const {
+    if (std::find(extent.begin(), extent.end(), 0) != extent.end()) return 0;
+    int64_t n = 1;
+    for (int64_t d : extent)
+      if (__builtin_mul_overflow(n, d, &n))
+        logic_error("a slice of the sizes ", to_string(extent), " has too many elements");
+    return n;
+  }
 };
 
 Slice read_slice(const Array& target, const int* indices) {
@@ -299,7 +295,9 @@ int CVMAssignAllND(CVMArrayHandle target, CVMArrayHandle source) {
 int CVMAssignSliceScalar(CVMArrayHandle target, int* indices, double value) {
   return guarded([&] {
     Array& a = array_of(target);
-    const Slice slice = read_slice(a, indices);
+    Slice slice = read_slice(a, indices);
+    for (size_t k = 0; k < slice.extent.size(); ++k)  // once is enough for elements that are met again and again
+      if (slice.step[k] == 0) slice.extent[k] = std::min<int64_t>(slice.extent[k], 1);
     with_type(a, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       T* data = static_cast<T*>(a.view.data);

@@ -2,18 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <map>
-#include <thread>
+#include <mutex>
+#include <type_traits>
 
 #include "cpu/kernels.h"
 #include "cpu/steps.h"
+#include "element_type.h"
 #include "error.h"
 #include "graph/params.h"
 #include "ops/arith.h"
 #include "output.h"
 #include "plan/liveness.h"
+#include "process.h"
 #include "verify/verify.h"
 
 namespace cvm {
@@ -28,34 +32,19 @@ struct Model::Step {
 
 // All that one run writes to.
 struct Model::Context {
-  explicit Context(int count) : threads(count), pool(count) {}
-  const int threads;  // asked for; the pool may have got fewer
-  ThreadPool pool;
+  explicit Context(int most) : threads(most) {}
+  const int threads;  // that may use it at once
   AlignedBlock arena, scratch;
   std::vector<const int32_t*> values;  // per entry
   std::vector<const int32_t*> in;      // inputs, then outputs, of all steps in a row
   std::vector<int32_t*> out;
 };
 
-// A context taken from the pool, given back on every way out.
+// A context for one run, given back on every way out.
 class Model::ContextLease {
  public:
-  explicit ContextLease(Model& model) : model_(model) {
-    int threads = 0;
-    {
-      std::lock_guard<std::mutex> lock(model_.mutex_);
-      threads = model_.threads_;
-      if (!model_.idle_.empty()) {
-        context_ = std::move(model_.idle_.back());
-        model_.idle_.pop_back();
-      }
-    }
-    if (!context_) context_ = model_.make_context(threads);
-  }
-  ~ContextLease() {
-    std::lock_guard<std::mutex> lock(model_.mutex_);
-    if (context_->threads == model_.threads_) model_.idle_.push_back(std::move(context_));
-  }
+  explicit ContextLease(Model& model) : model_(model), context_(model.take_context()) {}
+  ~ContextLease() { model_.give_back(std::move(context_)); }
   Context& operator*() const { return *context_; }
 
  private:
@@ -67,16 +56,12 @@ Model::~Model() = default;
 
 namespace {
 
-constexpr int kMaxThreads = 256;
 // A fused plan may take that many times the declared storage, for borders and
 // copies, and a little more; if it wants to, all nodes run as kernels instead.
 constexpr int64_t kMostGrowth = 2;
 constexpr int64_t kSmallArena = 1 << 20;
 
-int thread_count(int asked) {
-  if (asked == 0) asked = static_cast<int>(std::thread::hardware_concurrency());
-  return std::clamp(asked, 1, kMaxThreads);
-}
+int thread_count(int asked) { return asked == 0 ? max_threads() : std::min(asked, kMostThreads); }
 
 Device known_device(int device) {
   if (device == static_cast<int>(Device::kGpu))
@@ -99,6 +84,7 @@ void check_kernels(const Graph& graph) {
 std::unique_ptr<Model> Model::load(const char* symbol, size_t symbol_length, const char* params,
                                    size_t params_length, int device_code) {
   const Device device = known_device(device_code);
+  idle_contexts();  // a setting that cannot be read is an error of the load, as in thread_count
   std::unique_ptr<Model> model(new Model);
   model->graph_ = read_graph(symbol, symbol_length);
   check_kernels(model->graph_);
@@ -263,30 +249,77 @@ std::unique_ptr<Model::Context> Model::make_context(int threads) const {
   return context;
 }
 
+// Of this process: what its parent was about when it forked has no end here.
+int& Model::runs() {
+  if (process_ != forks()) process_ = forks(), runs_ = 0;
+  return runs_;
+}
+
+std::unique_ptr<Model::Context> Model::take_context() {
+  std::unique_ptr<Context> context;
+  int threads = 0;
+  {
+    const std::lock_guard<std::mutex> lock(process_mutex());
+    threads = threads_;
+    if (!idle_.empty()) {
+      context = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!context) context = make_context(threads);
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  idle_.reserve(idle_.size() + static_cast<size_t>(runs()) + 1);  // giving back must not fail
+  ++runs();
+  return context;
+}
+
+void Model::give_back(std::unique_ptr<Context> context) {
+  {
+    const std::lock_guard<std::mutex> lock(process_mutex());
+    --runs();
+    if (context->threads == threads_) idle_.push_back(std::move(context));
+  }
+  while (take_spare()) {
+  }
+}
+
+// Of the contexts at rest, as many are kept as runs are under way: callers that
+// come and go find one, and of a burst few are left.
+std::unique_ptr<Model::Context> Model::take_spare() {
+  const auto least = static_cast<size_t>(idle_contexts());
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  if (idle_.size() <= std::max(least, static_cast<size_t>(runs()))) return nullptr;
+  std::unique_ptr<Context> spare = std::move(idle_.back());
+  idle_.pop_back();
+  return spare;
+}
+
 void Model::set_threads(int threads) {
   if (threads < 0) logic_error("the number of threads is ", threads, ", expected 0 or more");
-  std::vector<std::unique_ptr<Context>> old;  // whose threads end outside of the lock
-  std::lock_guard<std::mutex> lock(mutex_);
-  threads_ = thread_count(threads);
+  const int count = thread_count(threads);
+  std::vector<std::unique_ptr<Context>> old;  // freed without the lock
+  const std::lock_guard<std::mutex> lock(process_mutex());
+  threads_ = count;
   old.swap(idle_);
 }
 
 int Model::threads() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(process_mutex());
   return threads_;
 }
 
 void Model::execute(Context& context, double* seconds) const {
   using Clock = std::chrono::steady_clock;
+  Team team(thread_pool(), context.threads);
   if (seconds) std::fill_n(seconds, graph_.nodes.size(), 0.0);
   const int32_t* const* in = context.in.data();
   int32_t* const* out = context.out.data();
   const auto run = [&](const Step& step, Span images) {
     const auto start = seconds ? Clock::now() : Clock::time_point();
     if (step.fused)
-      step.fused->run(images, context.arena.data(), context.scratch.data(), context.pool);
+      step.fused->run(images, context.arena.data(), context.scratch.data(), team);
     else
-      step.kernel->run({in, out, context.scratch.data()}, context.pool);
+      step.kernel->run({in, out, context.scratch.data()}, team);
     if (seconds)
       seconds[step.node] += std::chrono::duration<double>(Clock::now() - start).count();
     in += step.in.size();
@@ -299,11 +332,41 @@ void Model::execute(Context& context, double* seconds) const {
 
 namespace {
 
-int32_t* input_buffer(const std::vector<const int32_t*>& values, int64_t entry) {
-  return const_cast<int32_t*>(values[entry]);  // the input lies in the context's own arena
+template <class T>
+int32_t clamped(T value, int32_t bound) {
+  if constexpr (std::is_floating_point_v<T>)
+    return static_cast<int32_t>(std::clamp<double>(value, -bound, bound));
+  else if constexpr (std::is_unsigned_v<T>)
+    return static_cast<int32_t>(std::min<uint64_t>(value, static_cast<uint64_t>(bound)));
+  else
+    return static_cast<int32_t>(std::clamp<int64_t>(value, -bound, bound));
+}
+
+template <class T>
+void check_integer(T value, int64_t i) {
+  if constexpr (std::is_floating_point_v<T>)
+    if (!std::isfinite(value) || value != std::trunc(value))
+      logic_error("element ", i, " of the input is ", value, ", expected integers");
 }
 
 }  // namespace
+
+// The data may lie anywhere, on no boundary.
+void Model::store_input(const Elements& input, const Context& context) const {
+  auto* const to = const_cast<int32_t*>(context.values[input_entry_]);  // it lies in the context's own arena
+  const auto* const from = static_cast<const char*>(input.data);
+  const auto count = static_cast<int64_t>(input.count);
+  const int32_t bound = int_max(input_precision());
+  with_type(input.code, input.bits, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    for (int64_t i = 0; i < count; ++i) {
+      T value;
+      std::memcpy(&value, from + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+      check_integer(value, i);
+      to[i] = clamped(value, bound);
+    }
+  });
+}
 
 void Model::infer(const char* input, int64_t length, char* output) {
   if (length != input_length())
@@ -311,17 +374,7 @@ void Model::infer(const char* input, int64_t length, char* output) {
                 to_string(input_shape()), " of ", input_type_size(), "-byte elements");
   ContextLease lease(*this);
   Context& context = *lease;
-  const int64_t count = size_of(input_shape());
-  const int32_t bound = int_max(input_precision());
-  int32_t* to = input_buffer(context.values, input_entry_);
-  for (int64_t i = 0; i < count; ++i) {
-    int32_t value = 0;
-    if (input_type_size() == 1)
-      value = static_cast<int8_t>(input[i]);
-    else
-      std::memcpy(&value, input + i * 4, 4);
-    to[i] = clamp_to(value, bound);
-  }
+  store_input({input, static_cast<uint64_t>(size_of(input_shape())), kInt, 8 * input_type_size()}, context);
   execute(context, nullptr);
   write_output(context, output);
 }
@@ -332,16 +385,14 @@ void Model::write_output(const Context& context, char* output) const {
   cvm::write_output(graph_, heads, output);
 }
 
-void Model::run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds) {
+void Model::run(const Elements& input, int32_t* const* outputs, double* seconds) {
   const int64_t expected = size_of(input_shape());
-  if (count != static_cast<uint64_t>(expected))
-    logic_error("the input has ", count, " elements, expected ", expected, " for shape ",
+  if (input.count != static_cast<uint64_t>(expected))
+    logic_error("the input has ", input.count, " elements, expected ", expected, " for shape ",
                 to_string(input_shape()));
   ContextLease lease(*this);
   Context& context = *lease;
-  const int32_t bound = int_max(input_precision());
-  int32_t* to = input_buffer(context.values, input_entry_);
-  for (int64_t i = 0; i < expected; ++i) to[i] = clamp_to(input[i], bound);
+  store_input(input, context);
   execute(context, seconds);
   for (size_t k = 0; k < graph_.heads.size(); ++k) {
     const int64_t e = head_entry(k);

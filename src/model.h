@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,8 @@ namespace cvm {
 
 enum class Device { kCpu = 0, kGpu = 1, kFormal = 2 };
 
-// Immutable after load but for the pool of run contexts, which a mutex guards;
-// any number of threads may run one model.
+// Immutable after load but for its run contexts, which the process's lock
+// guards; any number of threads may run one model.
 class Model {
  public:
   // Throws Error; see verify/verify.h for the order of the checks.
@@ -39,12 +38,18 @@ class Model {
 
   // Input and output bytes as in the model format; `output` has output_length().
   void infer(const char* input, int64_t length, char* output);
-  // Elements of input_shape() in, one buffer per head out. With `seconds`,
-  // stores the time of every node there.
-  void run(const int32_t* input, uint64_t count, int32_t* const* outputs, double* seconds);
+  // Elements of input_shape() in, of a type of element_type.h; one buffer per
+  // head out. With `seconds`, stores the time of every node there.
+  struct Elements {
+    const void* data;
+    uint64_t count;
+    int code, bits;
+  };
+  void run(const Elements& input, int32_t* const* outputs, double* seconds);
 
   int threads() const;
-  // 0 takes one per processor. Runs under way finish with the old number.
+  // At most so many compute at once in a run; 0 takes as many as the process has
+  // (see process.h). Runs under way finish with the old number.
   void set_threads(int threads);
 
  private:
@@ -60,6 +65,11 @@ class Model {
   void pack_weights();
   void keep_parameters(const Params& params);
   std::unique_ptr<Context> make_context(int threads) const;
+  std::unique_ptr<Context> take_context();
+  void give_back(std::unique_ptr<Context> context);
+  std::unique_ptr<Context> take_spare();
+  int& runs();
+  void store_input(const Elements& input, const Context& context) const;
   void execute(Context& context, double* seconds) const;
   void write_output(const Context& context, char* output) const;
 
@@ -73,9 +83,11 @@ class Model {
   std::vector<std::unique_ptr<Step>> steps_;
   AlignedBlock weights_;  // of the fused steps, packed
 
-  mutable std::mutex mutex_;  // guards the two below
+  // Under the lock of the process.
   std::vector<std::unique_ptr<Context>> idle_;
   int threads_ = 1;
+  int runs_ = 0;  // under way, in the process of number process_
+  int64_t process_ = 0;
 };
 
 }  // namespace cvm

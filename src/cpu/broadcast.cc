@@ -42,8 +42,8 @@ class BroadcastKernel : public Kernel {
   explicit BroadcastKernel(const NodeInfo& n)
       : Kernel(n), axes_(merged_axes(n)), size_(size_of(n.out[0])) {}
 
-  void run(const Buffers& b, ThreadPool& pool) const override {
-    pool.parallel_for(size_, kGrain,
+  void run(const Buffers& b, Team& team) const override {
+    team.parallel_for(size_, kGrain,
                       [&](int64_t begin, int64_t end, int) { run_range(b, begin, end); });
   }
 

@@ -15,11 +15,11 @@ template <class F>
 class UnaryKernel : public Kernel {
  public:
   UnaryKernel(const NodeInfo& n, F f) : Kernel(n), f_(f), size_(size_of(n.out[0])) {}
-  void run(const Buffers& b, ThreadPool& pool) const override {
+  void run(const Buffers& b, Team& team) const override {
     const int32_t* in = b.in[0];
     int32_t* out = b.out[0];
     const F f = f_;
-    pool.parallel_for(size_, kGrain, [=](int64_t begin, int64_t end, int) {
+    team.parallel_for(size_, kGrain, [=](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) out[i] = f(in[i]);
     });
   }
@@ -38,11 +38,11 @@ template <class F>
 class BinaryKernel : public Kernel {
  public:
   BinaryKernel(const NodeInfo& n, F f) : Kernel(n), f_(f), size_(size_of(n.out[0])) {}
-  void run(const Buffers& b, ThreadPool& pool) const override {
+  void run(const Buffers& b, Team& team) const override {
     const int32_t *x = b.in[0], *y = b.in[1];
     int32_t* out = b.out[0];
     const F f = f_;
-    pool.parallel_for(size_, kGrain, [=](int64_t begin, int64_t end, int) {
+    team.parallel_for(size_, kGrain, [=](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) out[i] = f(x[i], y[i]);
     });
   }

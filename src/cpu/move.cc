@@ -89,11 +89,11 @@ class MoveKernel : public Kernel {
     rows_ = std::min(row_.extent, std::max<int64_t>(1, kGrain / columns_));
   }
 
-  void run(const Buffers& b, ThreadPool& pool) const override {
+  void run(const Buffers& b, Team& team) const override {
     const int64_t across = (column_.extent + columns_ - 1) / columns_;
     const int64_t down = (row_.extent + rows_ - 1) / rows_;
     const int64_t grain = std::max<int64_t>(1, kGrain / (rows_ * columns_));
-    pool.parallel_for(planes_ * down * across, grain, [&](int64_t begin, int64_t end, int) {
+    team.parallel_for(planes_ * down * across, grain, [&](int64_t begin, int64_t end, int) {
       for (int64_t k = begin; k < end; ++k)
         run_block(b, k / (down * across), k / across % down * rows_, k % across * columns_);
     });
@@ -127,8 +127,8 @@ class LoopKernel : public Kernel {
  public:
   LoopKernel(const NodeInfo& n, int64_t count, int64_t grain, F f)
       : Kernel(n), count_(count), grain_(std::max<int64_t>(1, grain)), f_(f) {}
-  void run(const Buffers& b, ThreadPool& pool) const override {
-    pool.parallel_for(count_, grain_, [&](int64_t begin, int64_t end, int) {
+  void run(const Buffers& b, Team& team) const override {
+    team.parallel_for(count_, grain_, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) f_(b, i);
     });
   }

@@ -39,9 +39,9 @@ class ReduceKernel : public Kernel {
   ReduceKernel(const NodeInfo& n, const Span& span, bool from_zero)
       : Kernel(n), s_(span), from_zero_(from_zero) {}
 
-  void run(const Buffers& b, ThreadPool& pool) const override {
+  void run(const Buffers& b, Team& team) const override {
     const int64_t work = s_.terms * s_.inner;
-    pool.parallel_for(s_.outer, std::max<int64_t>(1, kWorkPerChunk / work),
+    team.parallel_for(s_.outer, std::max<int64_t>(1, kWorkPerChunk / work),
                       [&](int64_t begin, int64_t end, int) {
                         for (int64_t k = begin; k < end; ++k)
                           reduce(b.in[0] + k * work, b.out[0] + k * s_.inner);

@@ -63,16 +63,16 @@ class ProgramStep : public CpuStep {
            more_scratch();
   }
 
-  void run(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+  void run(Span images, char* arena, char* scratch, Team& team) const override {
     for (const Fill& f : step_.fills) fill(f, images, arena);
-    run_pieces(images, arena, scratch, pool);
+    run_pieces(images, arena, scratch, team);
   }
 
  protected:
   using Places = char* [kMaxPixels];
 
   virtual int64_t more_scratch() const { return 0; }
-  virtual void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const = 0;
+  virtual void run_pieces(Span images, char* arena, char* scratch, Team& team) const = 0;
 
   // The output pixels of images.
   Span pixels_of(Span images) const {
@@ -128,11 +128,11 @@ class ProgramStep : public CpuStep {
 
   // Calls f(span of pixels, own) for all `pixels`, at most `most` at a time.
   template <class F>
-  void for_pixels(Span pixels, int64_t most, char* scratch, ThreadPool& pool, const F& f) const {
+  void for_pixels(Span pixels, int64_t most, char* scratch, Team& team, const F& f) const {
     const int64_t tiles = divide_up(pixels.size(), most);
     const auto ops = static_cast<int64_t>(step_.program.size()) + 1;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (most * step_.dims.c * ops));
-    pool.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int thread) {
+    team.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       for (int64_t t = begin; t < end; ++t) f(part(pixels, tiles, t), o);
     });
@@ -147,8 +147,8 @@ class MapStep : public ProgramStep {
   using ProgramStep::ProgramStep;
 
  private:
-  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
-    for_pixels(pixels_of(images), isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
+  void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
+    for_pixels(pixels_of(images), isa_.map_pixels, scratch, team, [&](Span span, const Own& o) {
       Piece p;
       start(&p, o);
       find_places(arena, span, o.places);
@@ -170,8 +170,8 @@ class WindowStep : public ProgramStep {
   }
 
  private:
-  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
-    for_pixels(pixels_of(images), isa_.map_pixels, scratch, pool, [&](Span span, const Own& o) {
+  void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
+    for_pixels(pixels_of(images), isa_.map_pixels, scratch, team, [&](Span span, const Own& o) {
       WindowPiece p;
       start(&p, o);
       char* in[kMaxPixels];
@@ -226,11 +226,11 @@ class DepthwiseStep : public ProgramStep {
   // Where the rows of a window start.
   int64_t more_scratch() const override { return align_up(kernel_h_ * static_cast<int64_t>(sizeof(uint8_t*))); }
 
-  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+  void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
     const Dims& d = step_.dims;
     const int64_t tiles = divide_up(d.w, isa_.depthwise_pixels), first = images.begin * d.h;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (d.w * d.c * kernel_h_ * kernel_w_));
-    pool.parallel_for(images.size() * d.h, grain, [&](int64_t begin, int64_t end, int thread) {
+    team.parallel_for(images.size() * d.h, grain, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       auto** const starts = reinterpret_cast<const uint8_t**>(o.more);
       for (int64_t row = first + begin; row < first + end; ++row)
@@ -359,16 +359,16 @@ class ConvStep : public ProgramStep {
       }
   }
 
-  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+  void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
     const Span pixels = pixels_of(images);
     const int64_t tiles = divide_up(pixels.size(), isa_.conv_pixels);
     // All pixels meet one chunk of the weights before the next is read; with
     // few pixels the chunks are the work of the threads.
     int64_t chunks = divide_up(all_panels() * panel_bytes_, kWeightsInCache);
-    if (pool.threads() > 1 && tiles < 4 * pool.threads())
-      chunks = std::max(chunks, divide_up(4 * pool.threads(), tiles));
+    const int threads = team.threads();
+    if (threads > 1 && tiles < 4 * threads) chunks = std::max(chunks, divide_up(4 * threads, tiles));
     chunks = std::min(chunks, all_panels());
-    pool.parallel_for(chunks * tiles, 1, [&](int64_t begin, int64_t end, int thread) {
+    team.parallel_for(chunks * tiles, 1, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       for (int64_t k = begin; k < end; ++k)
         run_tile(arena, part(pixels, tiles, k % tiles), part({0, all_panels()}, chunks, k / tiles), o);
@@ -421,12 +421,13 @@ class PooledConvStep : public ConvStep {
   int64_t taps_bytes() const { return align_up(pool_.kernel_h * pool_.kernel_w * static_cast<int64_t>(sizeof(int64_t))); }
   int64_t more_scratch() const override { return widened_bytes() + taps_bytes() + align_up(pool_.kernel_h * row_); }
 
-  void run_pieces(Span images, char* arena, char* scratch, ThreadPool& pool) const override {
+  void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
     constexpr int64_t kLeastRows = 4;
     const Span rows = {images.begin * step_.dims.h, images.end * step_.dims.h};
-    int64_t blocks = pool.threads() == 1 ? 1 : divide_up(2 * pool.threads(), all_panels());
+    const int threads = team.threads();
+    int64_t blocks = threads == 1 ? 1 : divide_up(2 * threads, all_panels());
     blocks = std::clamp<int64_t>(rows.size() / kLeastRows, 1, blocks);
-    pool.parallel_for(blocks * all_panels(), 1, [&](int64_t begin, int64_t end, int thread) {
+    team.parallel_for(blocks * all_panels(), 1, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
       for (int64_t k = begin; k < end; ++k) run_rows(arena, part(rows, blocks, k % blocks), k / blocks, o);
     });
@@ -509,13 +510,13 @@ class PackStep : public CpuStep {
  public:
   PackStep(const Step& step, int64_t offset) : step_(step), offset_(offset) {}
 
-  void run(Span images, char* arena, char*, ThreadPool& pool) const override {
+  void run(Span images, char* arena, char*, Team& team) const override {
     for (const Fill& f : step_.fills) fill(f, images, arena);
     auto* plain = reinterpret_cast<int32_t*>(arena + offset_);
     const View& v = step_.tensors[0];
     const Dims& d = step_.dims;
     const int64_t first = images.begin * d.h;
-    pool.parallel_for(images.size() * d.h, std::max<int64_t>(1, kWorkPerItem / (d.w * d.c)),
+    team.parallel_for(images.size() * d.h, std::max<int64_t>(1, kWorkPerItem / (d.w * d.c)),
                       [&](int64_t begin, int64_t end, int) {
       for (int64_t row = first + begin; row < first + end; ++row) {
         const int64_t n = row / d.h, h = row % d.h;

@@ -27,7 +27,7 @@ class CpuStep {
   // Working memory of each thread, in bytes.
   virtual int64_t scratch_bytes() const { return 0; }
   // Runs for these images. `scratch` has scratch_bytes() for each thread, one behind the other.
-  virtual void run(Span images, char* arena, char* scratch, ThreadPool& pool) const = 0;
+  virtual void run(Span images, char* arena, char* scratch, Team& team) const = 0;
 };
 
 // `plain_offset`: where the int32 tensor of the step's entry lies, if it has one.

@@ -39,15 +39,15 @@ std::vector<EntryRef> read_entries(JsonReader& in) {
   return read_list(in, [&] { return read_entry(in); });
 }
 
+const std::set<std::string> kNodeAttrs = {"func_name", "num_inputs", "num_outputs", "flatten_data", "op_attrs"};
+
 // The attrs of a node: only the operator name in it carries meaning.
 std::string read_function_name(JsonReader& in, const std::string& where) {
-  static const std::set<std::string> kKnown = {"func_name", "num_inputs", "num_outputs",
-                                               "flatten_data", "op_attrs"};
   std::string key, name;
   bool found = false;
   in.begin_object();
   for (size_t count = 0; in.next_member(count, &key); ++count) {
-    if (!kKnown.count(key))
+    if (!kNodeAttrs.count(key))
       runtime_error("symbol: ", where, ": unknown key ", quoted(key), " in attrs before byte ",
                     in.offset());
     std::string value = in.read_string();

@@ -19,7 +19,7 @@ class Kernel {
 
   // Bytes of Buffers::scratch for that many threads.
   virtual int64_t scratch_bytes(int /*threads*/) const { return 0; }
-  virtual void run(const Buffers& buffers, ThreadPool& pool) const = 0;
+  virtual void run(const Buffers& buffers, Team& team) const = 0;
 
   const NodeInfo& info() const { return info_; }
 

@@ -1,6 +1,5 @@
 #include "plan/thread_pool.h"
 
-#include <algorithm>
 #include <exception>
 
 namespace cvm {
@@ -17,9 +16,10 @@ inline void relax() {
 #endif
 }
 
+// Looks at most *spins times, and takes off what it needed.
 template <class Ready>
-bool spin_until(Ready ready) {
-  for (int i = 0; i < kSpins; ++i) {
+bool spin_until(Ready ready, int* spins) {
+  for (; *spins > 0; --*spins) {
     if (ready()) return true;
     relax();
   }
@@ -28,84 +28,117 @@ bool spin_until(Ready ready) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  workers_.reserve(static_cast<size_t>(threads));
-  try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
-  } catch (const std::exception&) {
-    // No more threads or memory for them: those that started do, with the same results.
-  }
-}
-
 ThreadPool::~ThreadPool() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
-    ++generation_;
   }
   start_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(const Loop& loop) {
-  bool wake = false;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    loop_ = loop;
-    next_ = 0;
-    open_ = true;
-    ++generation_;
-    wake = asleep_ > 0;
+// Workers for a loop that could use `most`: those that are free, or its fair
+// share where others took more, which it then gets as they finish.
+int ThreadPool::helpers(int most) const {
+  const int runs = runs_, free = limit_ - runs - busy_;
+  return std::clamp(std::max(free, limit_ / std::max(runs, 1) - 1), 0, most);
+}
+
+void ThreadPool::Loop::run_chunks(int thread) {
+  for (;;) {
+    const int64_t begin = next.fetch_add(grain);
+    if (begin >= count) return;
+    call(body, begin, std::min(begin + grain, count), thread);
   }
-  if (wake) start_.notify_all();
-  run_chunks(0);
-  {
-    // A worker that was too slow to join has nothing left to do: waiting for
-    // it would cost more than most loops take.
-    std::lock_guard<std::mutex> lock(mutex_);
-    open_ = false;
-  }
-  if (spin_until([&] { return inside_ == 0; })) return;
+}
+
+void ThreadPool::run(Loop* loop) {
+  open(loop);
+  loop->run_chunks(0);
+  // A worker that was too slow to join has nothing left to do: waiting for it
+  // would cost more than most loops take.
+  close(loop);
+  int spins = kSpins;
+  if (spin_until([&] { return loop->inside == 0; }, &spins)) return;
   std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [&] { return inside_ == 0; });
+  ++waiting_;
+  done_.wait(lock, [&] { return loop->inside == 0; });
+  --waiting_;
 }
 
-void ThreadPool::run_chunks(int thread) {
-  for (;;) {
-    const int64_t begin = next_.fetch_add(loop_.grain);
-    if (begin >= loop_.count) return;
-    loop_.call(loop_.body, begin, std::min(begin + loop_.grain, loop_.count), thread);
+void ThreadPool::open(Loop* loop) {
+  int wake = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Loop** end = &first_;
+    while (*end) end = &(*end)->behind;
+    *end = loop;
+    wanted_ += loop->helpers;
+    start_workers(loop->helpers);
+    const int awake = static_cast<int>(workers_.size()) - asleep_ - busy_;
+    wake = std::clamp(loop->helpers - awake, 0, asleep_);
   }
+  for (; wake > 0; --wake) start_.notify_one();
 }
 
-// Waits for an open loop after number *seen; false when the pool closes.
-bool ThreadPool::join_loop(uint64_t* seen) {
-  for (;;) {
-    spin_until([&] { return generation_ != *seen; });
-    std::unique_lock<std::mutex> lock(mutex_);
-    ++asleep_;
-    start_.wait(lock, [&] { return generation_ != *seen; });
-    --asleep_;
-    *seen = generation_;
-    if (stop_) return false;
-    if (!open_) continue;
-    ++inside_;
-    return true;
-  }
-}
-
-void ThreadPool::leave_loop() {
-  if (inside_.fetch_sub(1) != 1) return;
-  // The lock orders this notice after a caller that is about to wait.
+void ThreadPool::close(Loop* loop) {
   std::lock_guard<std::mutex> lock(mutex_);
-  done_.notify_one();
+  Loop** at = &first_;
+  while (*at != loop) at = &(*at)->behind;
+  *at = loop->behind;
+  wanted_ -= loop->helpers;
 }
 
-void ThreadPool::work(int thread) {
-  for (uint64_t seen = 0; join_loop(&seen);) {
-    run_chunks(thread);
-    leave_loop();
+// Until `most` are not in loops, or the limit is reached.
+void ThreadPool::start_workers(int most) {
+  const auto free = [&] { return static_cast<int>(workers_.size()) - busy_; };
+  try {
+    while (!exhausted_ && free() < most && static_cast<int>(workers_.size()) < limit_ - 1)
+      workers_.emplace_back([this] { work(); });
+  } catch (const std::exception&) {
+    exhausted_ = true;  // no more threads or memory for them: those there are do, with the same results
   }
+}
+
+void ThreadPool::work() {
+  int thread = 0;
+  while (Loop* loop = join(&thread)) {
+    loop->run_chunks(thread);
+    leave(loop);
+  }
+}
+
+// Waits for a loop that has work for one more; null when the pool ends.
+ThreadPool::Loop* ThreadPool::join(int* thread) {
+  const auto ready = [&] { return wanted_ > 0 || stop_; };
+  for (int spins = kSpins;;) {
+    const bool awake = spin_until(ready, &spins);
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!awake) {
+      ++asleep_;
+      start_.wait(lock, ready);
+      --asleep_;
+    }
+    if (stop_) return nullptr;
+    Loop* loop = first_;
+    while (loop && loop->helpers == 0) loop = loop->behind;
+    if (!loop) continue;  // others were faster
+    --loop->helpers;
+    --wanted_;
+    ++loop->inside;
+    ++busy_;
+    *thread = loop->threads++;
+    return loop;
+  }
+}
+
+void ThreadPool::leave(Loop* loop) {
+  --busy_;
+  if (--loop->inside != 0) return;
+  // The loop may be gone by now. The lock orders this notice after a caller that is about to wait.
+  if (waiting_ == 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  done_.notify_all();
 }
 
 }  // namespace cvm

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from graphs import dump
+from graphs import GraphWriter, dump
 from test_cvm_loader import EXAMPLE_PARAMS, example
+
+from cvm_runtime.cli import main
 
 
 @pytest.fixture()
@@ -110,3 +114,129 @@ def test_user_errors_are_one_line(model: Path) -> None:
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
         assert part in done.stderr, done.stderr
+
+
+# ---- files of strangers -----------------------------------------------------
+
+# Moves the cursor, sets colours and titles, turns the reading direction; not UTF-8; C1, DEL, a letter, an emoji; long.
+STRANGE = b"\x1b[31m\x1b]0;title\x07\t\x7f\xc2\x9b\xe2\x80\xae\xff\xc3\xa9\xf0\x9f\x98\x80" + b"x" * 5000
+
+
+def strange(directory: Path, name: bytes = STRANGE) -> Path:
+    """A model that the runtime accepts, with a name that nobody should print, and a postprocess like it."""
+    g = GraphWriter()
+    y = g.op("dense", [g.data((1, 4), 8), g.param("w", np.ones((3, 4), np.int8), 8)], (1, 3), units=3, use_bias=False)
+    symbol, params = g.build([g.op("relu", [y], (1, 3))], postprocess="later")
+    (directory / "symbol").write_bytes(symbol.replace(b"dense_2", name).replace(b"later", name))
+    (directory / "params").write_bytes(params)
+    return directory
+
+
+def harmless(data: bytes, most: int) -> str:
+    """Only characters that are printed and lines of a bounded length."""
+    text = data.decode()
+    assert not [c for c in text if c != "\n" and unicodedata.category(c)[0] == "C"]
+    assert max(map(len, text.split("\n"))) <= most
+    return text
+
+
+@pytest.mark.parametrize("line", ["info", "bench --repeat 1 --layers", "bench --repeat 1", "run", "verify"])
+def test_names_of_strangers_are_escaped(tmp_path: Path, line: str) -> None:
+    shows_names = line == "info" or "--layers" in line
+    command = [sys.executable, "-m", "cvm_runtime", *line.split(), str(strange(tmp_path))]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = harmless(done.stdout, 200)
+    if shows_names:
+        assert "\\x1b[31m\\x1b]0;title\\x07\\t\\x7f\\x9b\\u202e\ufffd\u00e9\U0001f600xxx" in text
+    done = subprocess.run([*command, "--json"], capture_output=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, b"")
+    values = str(json.loads(harmless(done.stdout, 50_000)))
+    assert (str([STRANGE.decode(errors="replace")])[2:-2] in values) == shows_names
+
+
+def test_errors_of_strangers_are_escaped(tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    symbol = strange(bad) / "symbol"
+    symbol.write_bytes(symbol.read_bytes().replace(b'"func_name": "dense"', b'"func_name": "' + STRANGE + b'"'))
+    directory = tmp_path / "\x1b[31m\u202e"
+    directory.mkdir()
+    np.save(tmp_path / "x.npy", np.zeros(1, [("\x1b[31m" + "x" * 5000, "<i4")]))
+    for arguments in (
+        ("info", bad),
+        ("gas", directory),
+        ("info", "\x1b[31m"),
+        ("run", strange(tmp_path), "--input", tmp_path / "x.npy"),
+    ):
+        done = subprocess.run([sys.executable, "-m", "cvm_runtime", *map(str, arguments)], capture_output=True, cwd=ROOT)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+        assert harmless(done.stderr, 1100).startswith("error: ")
+
+
+def npy(header: str) -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+NOT_NPY = {
+    "bad zip": b"PK\x03\x04" + bytes(50),
+    "empty": b"",
+    "no header": npy(""),
+    "nested": npy("(" * 9000),
+    "code": npy("__import__('os')"),
+    "no shape": npy("{'descr': '<i4', 'fortran_order': False}"),
+    "huge": npy("{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000000,)}"),
+    "overflow": npy(f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({10**30},)}}"),
+    "negative": npy("{'descr': '<i4', 'fortran_order': False, 'shape': (-4,)}"),
+    "type": npy("{'descr': ('<i4', '<i4', 3), 'fortran_order': False, 'shape': (4,)}"),
+    "escapes": npy("{'descr': '\x1b[31m', 'fortran_order': False, 'shape': (4,)}"),
+    "short": npy("{'descr': '<i4', 'fortran_order': False, 'shape': (1, 4)}"),
+    "object": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 4)}"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_NPY)
+def test_inputs_of_strangers(model: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "x.npy").write_bytes(NOT_NPY[name])
+    assert main(["run", str(model), "--input", str(model / "x.npy")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert harmless(err.encode(), 1100).startswith("error: ")
+
+
+def test_inputs_that_are_no_integers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for x in (np.full((1, 4), np.inf, np.float16), np.zeros((1, 4), complex), np.zeros((1, 4), "U1"), np.zeros((1, 4), "M8[s]")):
+        np.save(model / "x.npy", x)
+        assert main(["run", str(model), "--input", str(model / "x.npy")]) == 2
+        assert "expected integers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["info {} >&-", "info {} --json >&-", "run {} --output {}/y.npy >&-", "--help >&-"])
+def test_output_that_is_closed(model: Path, line: str) -> None:
+    line = f"{sys.executable} -m cvm_runtime " + line.replace("{}", str(model))
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: the output cannot be written")
+    assert not (model / "y.npy").exists()
+
+
+def test_errors_that_are_closed(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m cvm_runtime info {tmp_path} 2>&-"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cvm_runtime", "info", str(strange(tmp_path, "n\u00e9".encode()))],
+        capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"n\\xe9" in done.stdout
+
+
+def test_more_runs_than_memory(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(model), "--repeat", str(10**15)]) == 2
+    assert capsys.readouterr().err == "error: out of memory\n"

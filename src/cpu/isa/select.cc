@@ -1,4 +1,5 @@
 // Which instruction set runs.
+#include <atomic>
 #include <cstdlib>
 #include <string>
 
@@ -44,9 +45,12 @@ const Isa& choose() {
 
 }  // namespace
 
+// Without a lock, as a static reference would have: a child that was forked
+// while another thread holds it would wait for ever. Every thread chooses the same.
 const Isa& isa() {
-  static const Isa& chosen = choose();
-  return chosen;
+  static std::atomic<const Isa*> chosen{nullptr};
+  if (!chosen) chosen = &choose();
+  return *chosen;
 }
 
 }  // namespace cvm
