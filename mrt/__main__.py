@@ -2,7 +2,7 @@
 import importlib
 import sys
 
-from mrt.command import guarded
+from mrt.command import guarded, importing
 
 __all__ = ["main", "run_command"]
 
@@ -17,7 +17,8 @@ COMMANDS = {
 @guarded
 def run_command(name, argv, prog):
     """Run the one of COMMANDS called `name`; returns the exit status."""
-    module = importlib.import_module(COMMANDS[name][0])  # only now: MXNet takes seconds to import
+    with importing():
+        module = importlib.import_module(COMMANDS[name][0])  # only now: MXNet takes seconds to import
     return module.main(argv, prog=prog)
 
 

@@ -1,17 +1,16 @@
 """What every command does around its work: standard streams that are closed or full, interruptions, and errors in one line each.
 
-Imports nothing that takes long, so that an interruption while MXNet is imported is met too.
+Imports nothing that takes long, so that interruptions are met soon after the start.
 """
 import contextlib
 import functools
 import os
+import signal
 import sys
-import traceback
 
 from mrt.errors import MRTError
-from mrt.utils import plain_error
 
-__all__ = ["INTERRUPTED", "guarded", "tell"]
+__all__ = ["INTERRUPTED", "guarded", "importing", "tell"]
 
 INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 
@@ -68,13 +67,33 @@ def guarded(main):
         except MRTError as error:
             tell(str(error))
         except MemoryError as error:
-            tell(f"there is not enough memory: {plain_error(error)}")
+            tell(f"there is not enough memory: {_plain(error)}")
         except OSError as error:
-            tell(plain_error(error))
+            tell(_plain(error))
         except Exception as error:
             tell(f"{type(error).__name__}: {error} (this is a defect of MRT, found at {_place(error)})")
         return 1
     return run
+
+
+@contextlib.contextmanager
+def importing():
+    """Around imports, which take seconds: an interruption ends the process at once. Nothing is under way that would have to be
+    cleaned up, and an exception might not get through (numpy turns it into an ImportError)."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+
+    def leave(*_):
+        with contextlib.suppress(OSError):
+            os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tell(text):
@@ -86,7 +105,7 @@ def _tell_output(error):
     """Say why stdout cannot be written; a reader that left knows."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries once more at its end
     if not isinstance(error, BrokenPipeError):
-        tell(f"standard output cannot be written: {plain_error(error)}")
+        tell(f"standard output cannot be written: {_plain(error)}")
 
 
 def _open_standard_streams():
@@ -105,6 +124,12 @@ def _open_standard_streams():
             stream.reconfigure(errors="backslashreplace")
 
 
+def _plain(error):
+    from mrt.utils import plain_error
+    return plain_error(error)
+
+
 def _place(error):
+    import traceback
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{os.path.basename(frame.filename)}:{frame.lineno}"
