@@ -9,7 +9,7 @@ NAMES = {CPU: "cpu", GPU: "gpu", FORMAL: "formal"}
 
 
 class Context(NamedTuple):
-    """A device code, which GPU, and the number of threads (0: one per processor)."""
+    """A device code, which GPU, and the most threads of a run (0: as many as ``max_threads`` says)."""
 
     device_type: int
     device_id: int = 0
@@ -21,7 +21,7 @@ class Context(NamedTuple):
 
 
 def cpu(device_id: int = 0, threads: int = 0) -> Context:
-    """The fast kernels of the CPU; results do not depend on ``threads``."""
+    """The fast kernels of the CPU, on at most ``threads`` of the process's ``max_threads``; results do not depend on either."""
     return Context(CPU, device_id, threads)
 
 

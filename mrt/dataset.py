@@ -25,7 +25,7 @@ from mrt import conf
 from mrt.errors import MRTError
 from mrt.metrics import TopK
 from mrt.mxnet_bridge import mx
-from mrt.utils import plain_error
+from mrt.utils import open_regular, plain_error
 
 __all__ = ["DS_REG", "ArrayLoader", "Cifar10", "Custom", "Dataset", "DatasetError", "Mnist", "Quickdraw", "StdRandom",
            "VisionDataset", "read_idx", "register_dataset"]
@@ -192,7 +192,7 @@ def _idx_shape(stream, path):
 @contextlib.contextmanager
 def _open_idx(path):
     try:
-        with gzip.open(path, "rb") as stream:
+        with open_regular(path) as packed, gzip.open(packed, "rb") as stream:
             yield stream
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DatasetError(f"{path}: cannot be read as a gzip-compressed IDX file ({plain_error(error)})") from error
@@ -308,7 +308,11 @@ class Cifar10(VisionDataset):
 
     @staticmethod
     def _read_binary(path):
-        data = np.fromfile(path, dtype=np.uint8)
+        try:
+            with open_regular(path) as stream:
+                data = np.frombuffer(stream.read(), dtype=np.uint8)
+        except OSError as error:
+            raise DatasetError(plain_error(error)) from error
         if not data.size or data.size % 3073:
             raise DatasetError(f"{path}: {data.size} bytes, wanted a multiple of 3073 (one label, 3x32x32 pixels)")
         data = data.reshape(-1, 3073)
@@ -359,6 +363,8 @@ class Quickdraw(VisionDataset):
 
 def _load_numpy(path, mmap_mode=None):
     try:
+        with open_regular(path):
+            pass
         loaded = np.load(path, mmap_mode, allow_pickle=False)
         return {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else loaded
     except (OSError, ValueError, EOFError, zlib.error) as error:
@@ -368,7 +374,7 @@ def _load_numpy(path, mmap_mode=None):
 def _npz_shape(path, name):
     """The shape of one array of an .npz file, from its header."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        with open_regular(path) as packed, zipfile.ZipFile(packed) as archive, archive.open(f"{name}.npy") as stream:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return _require_images(path, read(stream)[0])

@@ -34,6 +34,7 @@ def ours(folder, threads):
     import cvm_runtime as cvm
 
     x = np.load(os.path.join(folder, "data.npy"))
+    cvm.set_max_threads(max(threads, cvm.max_threads()))
 
     def load():
         model = cvm.load(os.path.join(folder, "symbol"), os.path.join(folder, "params"), cvm.cpu(threads=threads))

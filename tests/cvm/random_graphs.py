@@ -456,9 +456,11 @@ def compare(seed: int, steps: int | None = None, kind: type[RandomGraph] = Rando
     model = cvm.load(symbol, params, cvm.cpu(threads=1))
     for threads in (1, 2, 3, 8, 8):  # the last run finds a used arena
         if threads != model.threads:
+            cvm.set_max_threads(threads)  # however few processors there are
             model.threads = threads
         for k, (found, wanted) in enumerate(zip(model.run(x), expected)):
             assert np.array_equal(found, wanted), (kind.__name__, seed, steps, f"{threads} threads, head {k}")
+    cvm.set_max_threads(0)
     assert model.gas == formal.gas
     # The storage that the file declares bounds what a run needs.
     assert formal.arena_bytes <= formal.storage_bytes + 64 * len(inferred), seed

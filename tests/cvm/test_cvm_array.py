@@ -182,8 +182,41 @@ def test_assign() -> None:
     call("CVMAssignAllScalar", c.handle, c_double(5))
     assert (c.get() == 5).all()
     assert status("CVMAssignAllND", b.handle, a.handle) == 1  # type
-    assert status("CVMAssignAllND", Array(np.zeros(3, np.int32)).handle, a.handle) == 2  # size
+    d = Array(np.zeros(3, np.int32))
+    assert status("CVMAssignAllND", d.handle, a.handle) == 2  # size
     assert status("CVMAssignSliceScalar", a.handle, (c_int * 8)(0, 0, 4, 4, 1, 1, 4, 4), c_double(0)) == 1
+
+
+def test_slices_of_many_elements() -> None:
+    """An axis of step 0 can be of any size: here of up to 2^310 elements, all of them one or two."""
+    rank, most = 10, 2**31 - 1
+    one, empty = Array(np.zeros(1, np.int32)), Array(np.zeros(0, np.int32))
+    shape = (1,) * (rank - 1) + (2,)
+    for last, expected in ((0, [7, 0]), (1, [7, 7])):
+        a = Array(np.zeros(shape, np.int32))
+        sizes = [most] * (rank - 1) + [2 if last else most]
+        indices = (c_int * (4 * rank))(*[0] * rank, *[0] * rank, *[0] * (rank - 1), last, *sizes)
+        call("CVMAssignSliceScalar", a.handle, indices, c_double(7))
+        assert a.get().ravel().tolist() == expected
+        for source in (one, empty):
+            assert status("CVMAssignSliceND", a.handle, indices, source.handle) == 1
+        assert b"too many elements" in _lib.library().CVMGetLastError()
+    # 2^32 * 2^32 = 0 modulo 2^64, as many as an empty source has.
+    sizes = [2**16] * 4 + [1] * 6
+    indices = (c_int * (4 * rank))(*[0] * (3 * rank), *sizes)
+    assert status("CVMAssignSliceND", a.handle, indices, empty.handle) == 1
+    indices[3 * rank] = 0  # and none at all where one axis is empty
+    call("CVMAssignSliceND", a.handle, indices, empty.handle)
+    call("CVMAssignSliceScalar", a.handle, indices, c_double(8))
+    assert a.get().ravel().tolist() == [7, 7]
+    indices[3 * rank] = -1
+    assert status("CVMAssignSliceScalar", a.handle, indices, c_double(8)) == 1
+
+
+def test_slice_that_repeats() -> None:
+    a, b = Array(np.zeros(2, np.int32)), Array(np.array([5, 6, 7], np.int32))
+    call("CVMAssignSliceND", a.handle, (c_int * 4)(1, 0, 0, 3), b.handle)
+    assert a.get().tolist() == [0, 7]  # in order: the last one stays
 
 
 def test_array_faults() -> None:
@@ -196,7 +229,7 @@ def test_array_faults() -> None:
         ((c_int64 * 1)(1), 1, 0, 32, 1, 2, 0),
     ):
         assert status("CVMArrayAlloc", *arguments, byref(out)) == 2
-    a = Array(np.zeros(4, np.int32))
+    a, b = Array(np.zeros(4, np.int32)), Array(np.zeros(3, np.int32))
     assert status("CVMArrayCopyToBytes", a.handle, None, ctypes.c_uint64(15)) == 2
-    assert status("CVMArrayCopyFromTo", a.handle, Array(np.zeros(3, np.int32)).handle, None) == 2
+    assert status("CVMArrayCopyFromTo", a.handle, b.handle, None) == 2
     assert status("CVMArrayFree", None) == 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Iterator
 
 import numpy as np
+import pytest
 from graphs import GraphWriter, random_values
 from random_graphs import RandomGraph, compare
 
@@ -37,6 +39,14 @@ def shared_work() -> tuple[bytes, bytes, list[np.ndarray]]:
     return *g.build([s, y]), inputs
 
 
+@pytest.fixture(autouse=True)
+def four_threads() -> Iterator[None]:
+    """However few processors there are."""
+    cvm.set_max_threads(4)
+    yield
+    cvm.set_max_threads(0)
+
+
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(np.array_equal(u, v) for u, v in zip(a, b))
 
@@ -49,6 +59,35 @@ def test_one_handle_from_several_threads() -> None:
     with ThreadPoolExecutor(6) as executor:
         for _ in range(3):
             assert all(map(same, executor.map(model.run, inputs), expected))
+
+
+def test_models_that_share_threads() -> None:
+    """Many callers of many models get the right results, and each one finishes, whatever the number of threads becomes."""
+    symbol, params, inputs = shared_work()
+    models = [cvm.load(symbol, params, ctx) for ctx in (cvm.cpu(), cvm.cpu(threads=2), cvm.cpu(threads=4), cvm.formal())]
+    expected = [models[-1].run(x) for x in inputs]
+    stop = threading.Event()
+
+    def change() -> int:
+        rounds = 0
+        while not stop.is_set():
+            cvm.set_max_threads(rounds % 5)
+            cvm.set_idle_contexts(rounds % 3)
+            rounds += 1
+            time.sleep(0.001)
+        return rounds
+
+    def work(k: int) -> bool:
+        return all(same(models[(i + k) % len(models)].run(inputs[i]), expected[i]) for i in range(len(inputs)))
+
+    with ThreadPoolExecutor(13) as executor:
+        changes = executor.submit(change)
+        try:
+            assert all(executor.map(work, range(24)))
+        finally:
+            stop.set()
+        assert changes.result() > 1
+    cvm.set_idle_contexts(1)
 
 
 def test_everything_at_once() -> None:

@@ -15,7 +15,7 @@ from conftest import ROOT
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads and pages in /proc")
 
 START = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 sys.path.insert(0, "tests/cvm")
 import numpy as np
 import cvm_runtime as cvm
@@ -24,6 +24,11 @@ from test_cvm_concurrency import same, shared_work
 symbol, params, inputs = shared_work()
 
 def threads(): return len(os.listdir("/proc/self/task"))
+def settles(count):  # a thread that was joined is listed a moment longer
+    for _ in range(1000):
+        if threads() == count: return True
+        time.sleep(0.01)
+    return False
 def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 """
 
@@ -35,14 +40,14 @@ expected = models[0].run(inputs[0])
 
 def child(k):
     signal.alarm(60)  # a child that hangs ends by this signal
-    if k % 4 == 3: sys.exit(0)  # does nothing but end
+    if k % 10 == 9: sys.exit(0)  # does nothing but end
     assert threads() == 1
     for model in models: assert same(model.run(inputs[0]), expected)
     assert threads() == LIMIT, threads()
     models[0].threads = LIMIT
     assert same(models[0].run(inputs[0]), expected)
     assert same(cvm.load(symbol, params).run(inputs[0]), expected)
-    if k % 4: models.clear()
+    if k % 2: models.clear()
 
 def fork(count):
     for k in range(count):
@@ -55,8 +60,9 @@ def fork(count):
 """
 
 FORK = """
-for model in models[:first]: model.run(inputs[0])
-fork(100)
+fork(50)
+for model in models: model.run(inputs[0])
+fork(50)
 for model in models: assert same(model.run(inputs[0]), expected)
 """
 
@@ -87,7 +93,7 @@ def load():
 
 callers = [threading.Thread(target=work, args=(model,)) for model in models] + [threading.Thread(target=load)]
 for caller in callers: caller.start()
-try: fork(30)
+try: fork(20)
 finally:
     stop.set()
 for caller in callers: caller.join()
@@ -102,10 +108,9 @@ def run(*parts: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("first", [0, 3])
-def test_a_hundred_children_by_fork(first: int) -> None:
+def test_a_hundred_children_by_fork() -> None:
     """Of a parent that has run models on threads, and of one that has not."""
-    run(CHILDREN, f"first = {first}\n", FORK)
+    run(CHILDREN, FORK)
 
 
 def test_a_hundred_children_by_multiprocessing() -> None:
@@ -124,6 +129,7 @@ x = g.data((1, 64, 128, 128), 8)  # 4 MiB
 y = g.op("negative", [g.op("clip", [x], x.shape, a_min=-9, a_max=9)], x.shape)
 model = cvm.load(*g.build([g.op("sum", [y], (1, 64), axis=(2, 3))]))
 data = np.ones(x.shape, np.int8)
+cvm.set_max_threads(2)
 
 def burst(count):
     gate = threading.Barrier(count)
@@ -135,11 +141,13 @@ def burst(count):
     for caller in callers: caller.start()
     for caller in callers: caller.join()
 
+idle = threads()
 burst(2)
-before = resident(), threads()
+assert settles(idle + 1)
+before = resident()
 burst(32)
-after = resident(), threads()
-assert after[0] < 1.1 * before[0] and after[1] <= before[1], (before, after)
+assert settles(idle + 1), threads()
+assert resident() < 1.1 * before, (before, resident())
 """)
 
 
@@ -151,14 +159,14 @@ models = [cvm.load(symbol, params) for _ in range(20)]
 assert threads() == before  # none before the first run
 assert all(model.threads == 4 for model in models)
 for model in models: model.run(inputs[0])
-assert threads() == before + 3
+assert settles(before + 3)
 cvm.set_max_threads(2)
-assert threads() == before
+assert settles(before)
 for model in models: model.run(inputs[0])
-assert threads() == before + 1
+assert settles(before + 1)
 models[0].threads = 8  # at most
 models[0].run(inputs[0])
-assert threads() == before + 1
+assert settles(before + 1)
 """)
 
 
@@ -182,6 +190,20 @@ else: assert False
 
 def test_without_bound_one_thread_per_processor() -> None:
     run("assert cvm.load(symbol, params).threads == cvm.max_threads() == min(len(os.sched_getaffinity(0)), 256)")
+
+
+def test_lack_of_threads_is_no_error() -> None:
+    """200 stacks do not fit: fewer threads do, with the same result."""
+    run("""
+import resource
+cvm.set_max_threads(200)
+models = [cvm.load(symbol, params, cvm.cpu(threads=n)) for n in (1, 200)]
+expected = models[0].run(inputs[0])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + (400 << 20),) * 2)
+for _ in range(3): assert same(models[1].run(inputs[0]), expected)
+assert 10 < threads() < 150, threads()
+""")
 
 
 def test_bound_on_idle_contexts() -> None:

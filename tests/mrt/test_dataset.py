@@ -1,5 +1,6 @@
 """Data sets: files found, batches, shapes, damage; and the metrics."""
 import gzip
+import os
 import struct
 
 import numpy as np
@@ -231,3 +232,13 @@ def test_extents_of_damaged_files(digits, tmp_path):
     np.savez(tmp_path / "cifar10" / "cifar10_test.npz", y=np.zeros(3))
     with pytest.raises(DatasetError, match="holds no array called x"):
         ds.Cifar10.extent(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("name, shape", [("mnist", (1, 1, 28, 28)), ("cifar10", (1, 3, 32, 32)), ("quickdraw", (1, 1, 28, 28))])
+def test_files_that_are_none(tmp_path, kind, name, shape):
+    for pattern in ds.DS_REG[name].files(False)[-1]:
+        path = tmp_path / pattern.replace("*", "1")
+        {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda at: os.symlink("/dev/zero", at)}[kind](path)
+    with pytest.raises(ds.DatasetError, match="not a regular file"):
+        ds.DS_REG[name](shape, str(tmp_path))

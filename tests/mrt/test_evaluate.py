@@ -1,12 +1,16 @@
 """How many samples the reference kernels compute. The clock is a count of seconds that the models move themselves."""
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mrt import config, evaluate
+from mrt import config, evaluate, main2
 from mrt.dataset import ArrayLoader, VisionDataset
 from mrt.evaluate import Evaluation
+from mrt.utils import Progress
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Digits(VisionDataset):
@@ -105,3 +109,49 @@ def test_compiled_says_how_many_at_once():
         input_shape = (7, 4)
 
     assert evaluate.Compiled(Model(), 0, 3).at_once == 21
+
+
+@pytest.mark.parametrize("wanted, formal_seconds", [(None, 3.0), (None, 0.01), (40, 3.0), (1000, 0.5)])
+def test_the_time_that_is_left(monkeypatch, wanted, formal_seconds):
+    """From the first batch on; the reference kernels are foreseen whether they take a share or as many samples as asked for."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    models = [Timed(clock, 1.0), Timed(clock, 2.0), Timed(clock, 0.5, numpy=True), Timed(clock, formal_seconds, numpy=True)]
+    result = Evaluation(Digits(200, 20), 0, models[0], models[1], {"data": {"scale": 1.0, "target_bit": 31}}, [1.0], *models[2:],
+                        wanted)
+    said = []
+    result.run(10**9, 20, lambda count: said.append((clock[0], count, result.seconds_left(200))))
+    assert said[0] == (0.0, 0, None) and sum(count for _, count, _ in said) == 200
+    for now, _, left in said[1:]:
+        assert left == pytest.approx(clock[0] - now, rel=0.12, abs=formal_seconds * 2)
+
+
+@pytest.mark.parametrize("batches, batch, expected", [(10**9, 500, 10000), (3, 500, 1500), (10**9, 300, 10000)])
+def test_the_samples_that_are_expected(batches, batch, expected):
+    dataset = main2.DS_REG["mnist"]((batch, 1, 28, 28), str(ROOT / "model_zoo" / "data"))
+    assert main2.sample_count(dataset, batches, batch) == expected
+
+
+def test_the_samples_that_are_expected_of_a_users_data_set():
+    dataset = Digits(95, 10)
+    dataset.root_dir = dataset.is_train = None
+    assert main2.sample_count(dataset, 10**9, 10) == 100 and main2.sample_count(dataset, 4, 10) == 40
+    dataset.data = iter(())
+    assert main2.sample_count(dataset, 4, 10) == 40
+    endless = main2.DS_REG["stdrandom"]((5, 3))
+    assert main2.sample_count(endless, 10**9, 5) == 5 * 10**9
+
+
+def test_progress_counts_from_where_it_was_told_what_to_expect(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Progress("work")
+    progress._start = progress._since = 0.0
+    clock[0] = 100.0  # of preparations
+    progress.expect(10, "parts")
+    assert progress.text() == "work: 0/10 parts, 100 s"
+    progress.update(2)
+    clock[0] = 104.0
+    assert progress.text() == "work: 2/10 parts, about 16 s left, 104 s"
+    progress.expect(10, "parts", lambda: 7.0)
+    assert progress.text() == "work: 0/10 parts, about 7 s left, 104 s"
