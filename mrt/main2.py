@@ -125,12 +125,13 @@ class Run:
     def _open_unknown_data(self):
         """Open data sets that do not tell how much they hold, each part once, and keep them for their stages."""
         problems, seen = [], set()
-        for section in ("CALIBRATION", "EVALUATION", "COMPILATION"):
+        skipped = {"CALIBRATION": self.mrt or self.quantized, "EVALUATION": self._why_skipped("evaluate"),
+                   "COMPILATION": self._why_skipped("compile")}
+        for section in [section for section, reason in skipped.items() if not reason]:
             part = self.settings.section(section)
-            skipped = self.mrt or self.quantized if section == "CALIBRATION" else part is None
-            cls = None if skipped else DS_REG[part.dataset]
-            train = section == "CALIBRATION" and not skipped and cls.train_part
-            if skipped or "extent" in vars(cls) or (cls, part.dataset_dir, train) in seen:
+            cls = DS_REG[part.dataset]
+            train = section == "CALIBRATION" and cls.train_part
+            if "extent" in vars(cls) or (cls, part.dataset_dir, train) in seen:
                 continue
             seen.add((cls, part.dataset_dir, train))
             try:

@@ -336,6 +336,8 @@ template <class T>
 int32_t clamped(T value, int32_t bound) {
   if constexpr (std::is_floating_point_v<T>)
     return static_cast<int32_t>(std::clamp<double>(value, -bound, bound));
+  else if constexpr (std::numeric_limits<T>::digits < 32)  // the types that matter, 32 bits at a time
+    return clamp_to(value, bound);
   else if constexpr (std::is_unsigned_v<T>)
     return static_cast<int32_t>(std::min<uint64_t>(value, static_cast<uint64_t>(bound)));
   else
