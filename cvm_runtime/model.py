@@ -83,6 +83,16 @@ def _tensors(infos: ctypes.Array) -> list[Tensor]:
     return [_tensor(record) for record in np.frombuffer(infos, f"V{ctypes.sizeof(_lib.TensorInfo)}").tolist()]
 
 
+@functools.lru_cache(maxsize=64)
+def _reading(dtype: np.dtype) -> tuple[np.dtype | None, bool]:
+    """The type, known to the library, that holds an array's numbers; and whether non-integers could look like integers in it."""
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return np.dtype(np.float64), True
+    if dtype.kind in "iuf":
+        return np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else dtype.newbyteorder("="), False
+    return np.dtype(np.uint8) if dtype.kind == "b" else None, False
+
+
 def _to_array(x: object) -> np.ndarray:
     """``x`` as numpy reads it; MXNet's arrays have a method for that."""
     try:
@@ -211,17 +221,11 @@ class Model:
         x = _to_array(x)
         if x.shape != self.input_shape:
             raise _lib.CvmLogicError(f"the input has shape {x.shape}, expected {self.input_shape}")
-        if x.dtype.kind not in "iubf":
+        dtype, check = _reading(x.dtype)
+        if dtype is None:
             raise _lib.CvmLogicError(f"the input is a {printable(str(x.dtype), 60)} array, expected integers")
-        dtype = x.dtype.newbyteorder("=")
-        if dtype.kind == "b":
-            dtype = np.dtype(np.uint8)
-        elif dtype == np.float16:
-            dtype = np.dtype(np.float32)
-        elif dtype.kind == "f" and dtype.itemsize > 8:
-            dtype = np.dtype(np.float64)
-            if not (x == np.trunc(x)).all():
-                raise _lib.CvmLogicError(f"the input is a {x.dtype} array that holds others, expected integers")
+        if check and not (x == np.trunc(x)).all():
+            raise _lib.CvmLogicError(f"the input is a {x.dtype} array that holds others, expected integers")
         return np.ascontiguousarray(x, dtype)
 
     def infer(self, data: object) -> bytes:

@@ -257,17 +257,16 @@ int& Model::runs() {
 
 std::unique_ptr<Model::Context> Model::take_context() {
   std::unique_ptr<Context> context;
-  int threads = 0;
-  {
-    const std::lock_guard<std::mutex> lock(process_mutex());
-    threads = threads_;
-    if (!idle_.empty()) {
-      context = std::move(idle_.back());
-      idle_.pop_back();
-    }
+  std::unique_lock<std::mutex> lock(process_mutex());
+  if (!idle_.empty()) {
+    context = std::move(idle_.back());
+    idle_.pop_back();
+  } else {
+    const int threads = threads_;
+    lock.unlock();
+    context = make_context(threads);
+    lock.lock();
   }
-  if (!context) context = make_context(threads);
-  const std::lock_guard<std::mutex> lock(process_mutex());
   idle_.reserve(idle_.size() + static_cast<size_t>(runs()) + 1);  // giving back must not fail
   ++runs();
   return context;
@@ -278,6 +277,7 @@ void Model::give_back(std::unique_ptr<Context> context) {
     const std::lock_guard<std::mutex> lock(process_mutex());
     --runs();
     if (context->threads == threads_) idle_.push_back(std::move(context));
+    if (idle_.size() <= most_idle()) return;
   }
   while (take_spare()) {
   }
@@ -285,10 +285,12 @@ void Model::give_back(std::unique_ptr<Context> context) {
 
 // Of the contexts at rest, as many are kept as runs are under way: callers that
 // come and go find one, and of a burst few are left.
+size_t Model::most_idle() { return static_cast<size_t>(std::max(idle_contexts(), runs())); }
+
+// One that is not kept, to be freed without the lock.
 std::unique_ptr<Model::Context> Model::take_spare() {
-  const auto least = static_cast<size_t>(idle_contexts());
   const std::lock_guard<std::mutex> lock(process_mutex());
-  if (idle_.size() <= std::max(least, static_cast<size_t>(runs()))) return nullptr;
+  if (idle_.size() <= most_idle()) return nullptr;
   std::unique_ptr<Context> spare = std::move(idle_.back());
   idle_.pop_back();
   return spare;

@@ -68,6 +68,7 @@ class Model {
   std::unique_ptr<Context> take_context();
   void give_back(std::unique_ptr<Context> context);
   std::unique_ptr<Context> take_spare();
+  size_t most_idle();
   int& runs();
   void store_input(const Elements& input, const Context& context) const;
   void execute(Context& context, double* seconds) const;

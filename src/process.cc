@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -19,12 +20,15 @@ struct Process {
   std::mutex mutex;  // guards the others
   std::shared_ptr<ThreadPool> pool;
   int64_t forks = 0;
-  std::optional<int> max_threads, idle_contexts;  // as set
+  std::optional<int> max_threads;  // as set
 };
 
 // Never destroyed: threads may run models until the very end of the process.
 alignas(Process) char memory[sizeof(Process)];
 Process& process = *new (memory) Process;
+
+constexpr int kNotSet = -1;
+std::atomic<int> idle_contexts_set{kNotSet};
 
 // The threads end where the library is closed, or the process.
 struct Ending {
@@ -93,15 +97,13 @@ void set_max_threads(int threads) {
 }
 
 int idle_contexts() {
-  const std::lock_guard<std::mutex> lock(process.mutex);
-  if (!process.idle_contexts) process.idle_contexts = from_environment("CVM_IDLE_CONTEXTS", 1);
-  return *process.idle_contexts;
+  const int count = idle_contexts_set;
+  return count != kNotSet ? count : idle_contexts_set = from_environment("CVM_IDLE_CONTEXTS", 1);
 }
 
 void set_idle_contexts(int count) {
   check_count("contexts", count);
-  const std::lock_guard<std::mutex> lock(process.mutex);
-  process.idle_contexts = count;
+  idle_contexts_set = count;
 }
 
 }  // namespace cvm

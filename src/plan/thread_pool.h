@@ -65,9 +65,10 @@ class ThreadPool {
   bool exhausted_ = false;               // whether the system gives no more threads; under mutex_
   int asleep_ = 0;                       // workers that need waking; under mutex_
   Loop* first_ = nullptr;                // of the open loops, the oldest first; under mutex_
-  std::atomic<int> wanted_{0};           // workers that may join open loops yet; changes under mutex_
-  std::atomic<bool> stop_{false};        // changes under mutex_
   std::atomic<int> waiting_{0};          // callers that sleep until their loop is left
+  // What workers look at all the time has a cache line of its own.
+  alignas(64) std::atomic<int> wanted_{0};  // workers that may join open loops yet; changes under mutex_
+  std::atomic<bool> stop_{false};           // changes under mutex_
 };
 
 // The threads of one run: its caller, and those of the pool that are free.
