@@ -10,7 +10,7 @@ import os
 from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
-from mrt.quantize import TECHNIQUES
+from mrt.techniques import TECHNIQUES
 from mrt.utils import atomic_write, extend_fname, plain_error
 
 __all__ = ["CheckpointError", "sha256", "store", "verify"]

@@ -23,7 +23,7 @@ from mrt.dataset import DS_REG, DatasetError
 from mrt.errors import MRTError
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
-from mrt.quantize import TECHNIQUES
+from mrt.techniques import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
 from mrt.utils import Progress, atomic_write, extend_fname, log_init, plain_error
 
