@@ -147,9 +147,15 @@ class Histogram:
         """The bound t with the least mean square error of rounding to t / limit and clipping at t."""
         edges, candidates = self.edges, np.arange(CANDIDATES // 16, CANDIDATES + 1) * (self.largest / CANDIDATES)
         x, counts = edges - 0.5 * np.diff(edges, prepend=0), self.counts[:len(edges)]
-        clipped = np.maximum(x[None, :] - candidates[:, None], 0) ** 2 @ counts
+
+        def beyond(bounds, power):
+            """Sum of x^power over all values x above each of the bounds."""
+            sums = np.cumsum((counts * x ** power)[::-1])[::-1]
+            return np.append(sums, 0)[np.searchsorted(x, bounds, "right")]
+
+        clipped = beyond(candidates, 2) - 2 * candidates * beyond(candidates, 1) + candidates ** 2 * beyond(candidates, 0)
         # bins below a rounding step hold the many values that round to 0 exactly: a clean 0 costs nothing
-        inside = (np.minimum(x[None, :], candidates[:, None]) > 0.5 * candidates[:, None] / limit) @ counts
+        inside = beyond(0.5 * candidates / limit, 0)
         return float(candidates[np.argmin(clipped + inside * (candidates / limit) ** 2 / 12)])
 
     def kl(self, levels=128):

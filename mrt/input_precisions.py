@@ -6,7 +6,9 @@ from mrt.errors import MRTError
 from mrt.ops import OPERATORS
 from mrt.techniques import Setting
 
-__all__ = ["InputPrecisions"]
+__all__ = ["INPUT_PRECISIONS", "InputPrecisions"]
+
+INPUT_PRECISIONS = {name: operator.input_bits for name, operator in OPERATORS.items() if operator.input_bits is not None}
 
 
 class InputPrecisions(MutableMapping):
@@ -33,21 +35,16 @@ class InputPrecisions(MutableMapping):
             del self.changed[name]
 
     def __getitem__(self, name):
-        if name in self.changed:
-            return self.changed[name]
-        bits = OPERATORS[name].input_bits if name in OPERATORS else None
-        if bits is None:
-            raise KeyError(name)
-        return bits
+        return {**INPUT_PRECISIONS, **self.changed}[name]
 
     def __delitem__(self, name):
-        self[name] = OPERATORS[name].input_bits
+        self[name] = INPUT_PRECISIONS[name]
 
     def __iter__(self):
-        return (name for name, operator in OPERATORS.items() if operator.input_bits is not None)
+        return iter(INPUT_PRECISIONS)
 
     def __len__(self):
-        return sum(1 for _ in self)
+        return len(INPUT_PRECISIONS)
 
     def __repr__(self):
         return f"InputPrecisions({dict(self)})"

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from mrt import __version__, checkpoint, config
 from mrt import sim_quant_helper as sim
 from mrt.checkpoint import plain, sha256
 from mrt.dataset import DS_REG, DatasetError
-from mrt.errors import MRTError
+from mrt.errors import MRTError, MRTWarning
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
 from mrt.techniques import TECHNIQUES
@@ -94,6 +95,21 @@ class Run:
         if text not in self.report["notices"]:
             self.report["notices"].append(text)
             print(f"notice: {text}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def _noticing(self):
+        """Warnings of the library become notices."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", MRTWarning)
+            show = warnings.showwarning
+
+            def told(message, category, *place):
+                if issubclass(category, MRTWarning):
+                    self.notice(str(message))
+                else:
+                    show(message, category, *place)
+            warnings.showwarning = told
+            yield
 
     # ---- loading
 
@@ -172,7 +188,8 @@ class Run:
                                f"{dataset.name!r} ended after {index} of {part.calibrate_num} batches of {part.batch}; "
                                "choose fewer or smaller ones") from None
             self.mrt.set_data(data)
-            self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
+            with self._noticing():
+                self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
         if part.dump:

@@ -16,6 +16,7 @@ from mrt import arithmetic
 from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
+from mrt.input_precisions import INPUT_PRECISIONS
 from mrt.ops import operator_of
 from mrt.techniques import SETTINGS, TECHNIQUES
 
@@ -46,8 +47,8 @@ class Tensor(NamedTuple):
 
 _CHOSEN = [SETTINGS["softmax_lambd"], SETTINGS["shift_bits"], *TECHNIQUES.values()]
 Options = namedtuple("Options", ["input_precisions", "precisions", "restore", *(setting.name for setting in _CHOSEN)],
-                     defaults=[setting.default for setting in _CHOSEN])
-Options.__doc__ = """The hyper-parameters of quantization: `input_precisions`, an InputPrecisions; `precisions`: name -> bits by
+                     defaults=[INPUT_PRECISIONS, {}, frozenset(), *(setting.default for setting in _CHOSEN)])
+Options.__doc__ = """The hyper-parameters of quantization: `input_precisions`: operator -> bits; `precisions`: name -> bits by
 consumer or "out_key"; `restore`: names of the nodes to compute in float; and what `mrt.techniques` says of the others."""
 
 
@@ -337,7 +338,7 @@ class Quantizer:
         spread = float(np.max(tensor.scale) / coarsest) if threshold > 0 else 1.0
         most = arithmetic.most_factor(tensor.precision, self._bound(source, tensor, threshold), spread)
         finest = coarsest * min(spread, most)
-        if tensor.is_uniform and tensor.precision <= arithmetic.bits(limit) or threshold * finest >= limit:
+        if (tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)) or threshold * finest >= limit:
             return self._rescaled(source, limit)
         return self._rescale(source, tensor, limit, limit / finest, expected=threshold)
 

@@ -98,7 +98,7 @@ SETTINGS = _table(
             choices=("absmax", "lambda", "percentile", "mse", "kl"), section="CALIBRATION"),
     Setting("lambda_", float, None, "threshold abs(mean) + Lambda * std; empty: largest absolute value", "calibrate", low=0.01,
             high=1e6, section="CALIBRATION"),
-    Setting("input_precision", int, 8, "bits of the input", "set_input_prec", low=2, high=32),
+    Setting("input_precision", int, 8, "bits of the input", "set_input_prec", low=2, high=31),
     Setting("output_precision", int, None, "bits of the outputs at most; empty: as they come", "set_output_prec", low=2, high=32),
     Setting("operand_precision", int, 8, "bits of the input of single layers; above 8 they run in two parts", "set_operand_prec",
             low=2, high=15),

@@ -189,7 +189,7 @@ def test_states():
     for method in (mrt.quantize, mrt.get_output_scales, mrt.get_inputs_ext):
         with pytest.raises(StateError):
             method()
-    with pytest.raises(MRTError, match="output_precision is 33, expected an integer from 2 to 31"):
+    with pytest.raises(MRTError, match="output_precision is 33, expected an integer from 2 to 32"):
         mrt.set_output_prec(33)
     mrt.set_data(nets.batch(nets.SMALL_SHAPE))
     mrt.calibrate()
