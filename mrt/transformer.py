@@ -19,7 +19,7 @@ from mrt import calibrate, compiler, saved, simulate
 from mrt.arithmetic import bits
 from mrt.bias import MAX_SAMPLES, correct_means
 from mrt.errors import ModelError, MRTError, MRTWarning, StateError
-from mrt.graph import Entry, Graph, Node
+from mrt.graph import Entry, Graph, Node, first_line
 from mrt.input_precisions import InputPrecisions
 from mrt.mxnet_bridge import mx
 from mrt.ops import is_layer
@@ -247,7 +247,11 @@ class MRT:
         graph, statistics = self.current_model.graph, {}
         grams = {} if self.techniques.get("rounding") == "adaptive" else None
         units = calibrate.units(graph, self._data)
-        calibrate.observe(graph, units, statistics, ctx, grams)
+        try:
+            calibrate.observe(graph, units, statistics, ctx, grams)
+        except mx.MXNetError as error:
+            raise MRTError(f"MXNet cannot compute the network, prepared for {units[0].shape}, on calibration data of shape "
+                           f"{self._data.shape}: {first_line(error)}") from error
         seen = {"_statistics": calibrate.merged(self._statistics, statistics), "_batches": self._batches + 1,
                 "grams": calibrate.merged(self.grams, grams or {})}
         if self.techniques.get("bias_correction") == "empirical":

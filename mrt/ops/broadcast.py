@@ -48,7 +48,7 @@ class Divide(Unchanged):
     """Division by a parameter: a product with its reciprocal."""
 
     instead = "it becomes broadcast_mul, which can have a precision"
-    differentiable = True
+    differentiable = False  # no prepared network holds it
 
     # the runtime's division of integers is for softmax
 

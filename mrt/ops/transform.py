@@ -320,7 +320,7 @@ class Embedding(Operator):
     """Rows of a table by number."""
 
     input_bits = 16  # of the table
-    differentiable = True
+    differentiable = False  # row numbers have no gradient
 
     def reject(self, node, graph, shapes):
         return None if graph.is_param(node.inputs[1].node) else "its table is a computed tensor; make it a parameter"
