@@ -2,7 +2,7 @@
 
 Statistics accumulate over batches in constant memory; parameters are measured once, by their largest absolute value. The network
 is computed for as many samples at a time as it was prepared for, and what is kept of them is exact where thresholds are read
-from it: how samples are ordered, and divided into batches, changes no threshold.
+from it. So how samples are ordered, and divided into batches, changes no threshold of a network that was prepared for one.
 """
 import contextlib
 from fractions import Fraction
@@ -115,7 +115,7 @@ class Histogram:
         return 2.0 ** _exponent(self.largest) if self.largest > 0 else 0.0
 
     def update(self, values, largest):
-        """`values`: float array; `largest`: their largest absolute value, or more."""
+        """`values`: float array; `largest`: the largest absolute value of the tensor they are a sample of."""
         self._widen(largest)
         places = np.abs(values.ravel().astype(np.float64)) * (BINS / self.top if self.top else 0.0)
         self.counts += np.bincount(places.astype(np.int64), minlength=BINS)

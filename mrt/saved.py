@@ -9,6 +9,7 @@ import numpy as np
 
 from mrt import params_file
 from mrt import sim_quant_helper as sim
+from mrt.arithmetic import MAX_BITS
 from mrt.calibrate import Channels, Sensitivity
 from mrt.errors import ModelError, MRTError
 from mrt.input_precisions import InputPrecisions
@@ -56,7 +57,7 @@ def _checked(check, value, where):
     try:
         return check(value)
     except MRTError as error:
-        raise ModelError(f"{where}: {error}") from None
+        raise ModelError(f"{where}: {error}; if another version wrote the file, write it again") from None
 
 
 def _is(kind, what):
@@ -84,12 +85,18 @@ def _vectors(kind, value):
         raise MRTError(f"expected lists of numbers for {', '.join(kind._fields)}") from None
 
 
-_NUMBER, _BITS, _NAME = _is((int, float), "a number"), _is(int, "a number of bits"), _is(str, "a name")
-_LINES = {"old_names": _list(_NAME), "th_dict": _map(SETTINGS["thresholds"].checked), "precs": _map(_map(_BITS)),
+def _bits(value):
+    if not 1 <= _is(int, "a number of bits")(value) <= MAX_BITS:
+        raise MRTError(f"found {value}, expected from 1 to {MAX_BITS} bits")
+    return value
+
+
+_NUMBER, _NAME = _is((int, float), "a number"), _is(str, "a name")
+_LINES = {"old_names": _list(_NAME), "th_dict": _map(SETTINGS["thresholds"].checked), "precs": _map(_map(_bits)),
           "scales": _map(lambda value: _list(_NUMBER)(value) if isinstance(value, list) else _NUMBER(value))}
 _SETTINGS = {**{name: SETTINGS[name].checked for name in ("softmax_lambd", "shift_bits", "preset")},
              "restore_names": lambda value: set(_list(_NAME)(value)),
-             "op_input_precs": lambda value: InputPrecisions(_map(_BITS)(value)),
+             "op_input_precs": lambda value: InputPrecisions(_map(_bits)(value)),
              "techniques": lambda value: checked_techniques(_map(lambda item: item)(value)),
              "keeps_arrays": _is(bool, "true or false"),
              "channels": _map(lambda value: _vectors(Channels, value)),

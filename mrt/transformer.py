@@ -217,7 +217,8 @@ class MRT:
 
     def calibrate(self, ctx=None, lambd=None, old_ths=None, method=None):
         """Thresholds from all batches seen so far; returns and stores name -> threshold. Neither the order of the samples nor
-        how they come in batches makes a difference. After an exception everything is as before the call.
+        how they come in batches makes a difference where the model was prepared for one sample. After an exception everything
+        is as before the call. Warns (MRTWarning) of data that is zero throughout.
 
         method: one of mrt.calibrate.METHODS; by default `lambda` when `lambd` is given (a multiple of the standard deviation),
         else `absmax`. `old_ths`: thresholds to merge, the larger wins. `ctx`: the one context to compute on.
@@ -357,9 +358,10 @@ class MRT:
         foreign = [*self.techniques, *(f"op_input_precs[{name!r}]" for name in self.op_input_precs.changed)]
         if self.preset != "default" and foreign:
             raise MRTError(f"the preset {self.preset} has none of the techniques {', '.join(foreign)}; set one or the other")
-        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), softmax_lambd=self.softmax_lambd,
-                          shift_bits=self.shift_bits, **self.techniques)
-        return PRESETS[self.preset], options
+        chosen = {name: SETTINGS[name].checked(getattr(self, name)) for name in ("softmax_lambd", "shift_bits")}
+        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), **chosen,
+                          **checked_techniques(self.techniques))
+        return PRESETS[SETTINGS["preset"].checked(self.preset)], options
 
     def quantize(self):
         """The integer Model (also `current_model`). Needs a threshold for every node; once per object."""

@@ -1,7 +1,8 @@
 """What MRT knows of an operator, one object per MXNet operator name.
 
 A class is registered under the names of the operators it handles and says four things about them: what it rejects, how it is
-rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to. The graph
+rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to; and by
+attributes what else others ask: is it a layer, does it have a gradient, at how many bits does it take its inputs. The graph
 passes know none of this; adding an operator touches one file of this package.
 """
 from mrt.errors import UnsupportedError

@@ -105,6 +105,7 @@ def test_a_checkpoint_refuses_the_same(name, tmp_path):
     (4, {"keeps_arrays": 1}, "line 5: keeps_arrays: found 1, expected true or false"),
     (3, {"c1": "x"}, "line 4: scales: found 'x', expected a number"),
     (2, {"c1": {"out_key": "x"}}, "line 3: precs: found 'x', expected a number of bits"),
+    (2, {"fc1": {"fc1": 99}}, "line 3: precs: found 99, expected from 1 to 32 bits"),
     (1, {"c1": -1}, "line 2: th_dict: thresholds is -1, expected a number of at least 0"),
 ])
 def test_a_checkpoint_with_other_keys_or_types_is_refused(line, change, message, tmp_path):
@@ -146,6 +147,14 @@ def test_thresholds_are_checked():
         mrt.calibrate(method="lambda")
     with pytest.raises(MRTError, match="input_precision is 0"):
         MRT(mrt.current_model, input_prec=0)
+
+
+def test_attributes_are_checked_before_they_act():
+    for name, value in (("softmax_lambd", "10"), ("shift_bits", -1), ("preset", "best"), ("techniques", {"equalize": "no"})):
+        mrt = small()
+        setattr(mrt, name, value)
+        with pytest.raises(MRTError, match="expected"):
+            mrt.quantize()
 
 
 def test_nothing_can_be_set_after_quantize():
