@@ -220,15 +220,25 @@ class Run:
             mrt.set_output_prec(part.output_precision)
         mrt.set_softmax_lambd(part.softmax_lambd)
         mrt.set_shift_bits(part.shift_bits)
-        for name, threshold in part.thresholds.items():
-            mrt.set_threshold(name, threshold)
-        for layer, precision in part.operand_precision.items():
-            mrt.set_operand_prec(layer, precision)
+        with self._naming("Thresholds"):
+            for name, threshold in part.thresholds.items():
+                mrt.set_threshold(name, threshold)
+        with self._naming("Operand_precision"):
+            for layer, precision in part.operand_precision.items():
+                mrt.set_operand_prec(layer, precision)
         mrt.set_preset(part.preset)
         if part.preset == "default":
             mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
+
+    @contextlib.contextmanager
+    def _naming(self, key):
+        """Errors say which key of [QUANTIZATION] they are about."""
+        try:
+            yield
+        except MRTError as error:
+            raise MRTError(f"{self.settings.where('QUANTIZATION', key)}: {error}") from None
 
     def load_calibrated(self):
         """Only get as far as `mrt`, calibrated and ready to quantize, from Start on."""
