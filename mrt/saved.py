@@ -1,7 +1,8 @@
 """What is kept of an MRT object: the `.ext` file, and the arrays beside the parameters.
 
-The file has one JSON document per line: old output names, thresholds, precisions, scales (the four lines of the original), and
-the settings. Reading accepts what `write` writes and refuses all else by name.
+The file has one JSON document per line: old output names, thresholds, precisions, scales (the four
+lines of the original), and the settings. Reading accepts what `write` writes and refuses all else
+by name.
 """
 import difflib
 
@@ -21,34 +22,39 @@ __all__ = ["arrays", "read", "read_arrays", "write"]
 GRAM, SAMPLE = "gram:", "sample:"  # prefixes of arrays: of a rounding.Gram, of `MRT.samples`
 
 
-# ---- the .ext file ---------------------------------------------------------------------------------------------------
+# ---- the .ext file -------------------------------------------------------------------------------
 
 def write(ext_file, mrt, keeps_arrays):
-    """Write the file of an MRT object; `keeps_arrays`: whether `arrays` stand beside the parameters."""
-    settings = {"softmax_lambd": mrt.softmax_lambd, "shift_bits": mrt.shift_bits, "restore_names": sorted(mrt.restore_names),
-                "op_input_precs": mrt.op_input_precs.changed, "techniques": mrt.techniques, "preset": mrt.preset,
-                "keeps_arrays": keeps_arrays,
-                "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in mrt.channels.items()},
+    """Write the file of an MRT object; `keeps_arrays`: do `arrays` stand beside the parameters?"""
+    settings = {"softmax_lambd": mrt.softmax_lambd, "shift_bits": mrt.shift_bits,
+                "restore_names": sorted(mrt.restore_names),
+                "op_input_precs": mrt.op_input_precs.changed, "techniques": mrt.techniques,
+                "preset": mrt.preset, "keeps_arrays": keeps_arrays,
+                "channels": {name: [np.asarray(v).tolist() for v in seen]
+                             for name, seen in mrt.channels.items()},
                 "sensitivities": {name: [[v.tolist() for v in one] for one in found]
                                   for name, found in mrt.sensitivities.items()}}
     sim.save_ext(ext_file, mrt.old_names, mrt.th_dict, mrt.precs, mrt.scales, settings)
 
 
 def read(ext_file):
-    """The attributes of the MRT object that the file was written from, by name, and `keeps_arrays`. ModelError says which line
-    or key holds what it cannot."""
+    """The attributes of the MRT object that the file was written from, by name, and `keeps_arrays`.
+    ModelError says which line or key holds what it cannot."""
     lines = sim.load_ext(ext_file)
     if len(lines) not in (4, 5):
-        raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint again")
+        raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint "
+                         "again")
     found = {name: _checked(check, value, f"{ext_file}, line {number}: {name}")
              for number, ((name, check), value) in enumerate(zip(_LINES.items(), lines), 1)}
     where = f"{ext_file}, line 5"
-    settings = _checked(_map(lambda value: value), lines[4] if len(lines) == 5 else {}, f"{where}: the settings")
+    settings = _checked(_map(lambda value: value), lines[4] if len(lines) == 5 else {},
+                        f"{where}: the settings")
     for name, value in settings.items():
         if name not in _SETTINGS:
             close = difflib.get_close_matches(name, _SETTINGS, 1)
-            raise ModelError(f"{where}: unknown setting {name!r}, " + (f"did you mean {close[0]!r}?" if close else
-                                                                      f"expected some of {', '.join(_SETTINGS)}"))
+            raise ModelError(f"{where}: unknown setting {name!r}, " + (
+                f"did you mean {close[0]!r}?" if close else
+                f"expected some of {', '.join(_SETTINGS)}"))
         found[name] = _checked(_SETTINGS[name], value, f"{where}: {name}")
     return found
 
@@ -57,7 +63,8 @@ def _checked(check, value, where):
     try:
         return check(value)
     except MRTError as error:
-        raise ModelError(f"{where}: {error}; if another version wrote the file, write it again") from None
+        raise ModelError(f"{where}: {error}; if another version wrote the file, write it "
+                         "again") from None
 
 
 def _is(kind, what):
@@ -74,7 +81,13 @@ def _list(check):
 
 
 def _map(check):
-    return lambda value: {name: check(item) for name, item in _is(dict, "a map by name")(value).items()}
+    return lambda value: {name: check(item)
+                          for name, item in _is(dict, "a map by name")(value).items()}
+
+
+def _either(scale):
+    """A scale, or a list with one per channel."""
+    return _list(_NUMBER)(scale) if isinstance(scale, list) else _NUMBER(scale)
 
 
 def _vectors(kind, value):
@@ -92,8 +105,8 @@ def _bits(value):
 
 
 _NUMBER, _NAME = _is((int, float), "a number"), _is(str, "a name")
-_LINES = {"old_names": _list(_NAME), "th_dict": _map(SETTINGS["thresholds"].checked), "precs": _map(_map(_bits)),
-          "scales": _map(lambda value: _list(_NUMBER)(value) if isinstance(value, list) else _NUMBER(value))}
+_LINES = {"old_names": _list(_NAME), "th_dict": _map(SETTINGS["thresholds"].checked),
+          "precs": _map(_map(_bits)), "scales": _map(_either)}
 _SETTINGS = {**{name: SETTINGS[name].checked for name in ("softmax_lambd", "shift_bits", "preset")},
              "restore_names": lambda value: set(_list(_NAME)(value)),
              "op_input_precs": lambda value: InputPrecisions(_map(_bits)(value)),
@@ -103,10 +116,11 @@ _SETTINGS = {**{name: SETTINGS[name].checked for name in ("softmax_lambd", "shif
              "sensitivities": _map(_list(lambda value: _vectors(Sensitivity, value)))}
 
 
-# ---- arrays beside the parameters ------------------------------------------------------------------------------------
+# ---- arrays beside the parameters ----------------------------------------------------------------
 
 def arrays(grams, samples):
-    """What adaptive rounding (layer -> Gram) and empirical bias correction (list of arrays) need, as arrays by name."""
+    """What adaptive rounding (layer -> Gram) and empirical bias correction (list of arrays) need, as
+    arrays by name."""
     found = {f"{GRAM}{field}:{name}": np.atleast_1d(np.asarray(getattr(gram, field), np.float64))
              for name, gram in grams.items() for field in Gram.__slots__}
     found.update({f"{SAMPLE}{i}": values for i, values in enumerate(samples)})

@@ -184,8 +184,10 @@ def integer_network(op, bits=None):
     if op == "Embedding":
         model, x = nets.model(S.Embedding(S.var("data"), S.var("table"), input_dim=30, output_dim=4), (2, 5)), mx.nd.ones((2, 5))
     else:
-        model, shape = network(IMAGE, op, {"Activation": 3, "LeakyReLU": 7}.get(op, 0), 0)
-        x = nets.batch(shape, 1)
+        draw = Draw(0, IMAGE)
+        with mx.name.NameManager():
+            y = IMAGES[op][{"Activation": 3, "LeakyReLU": 7}.get(op, 0)](draw, draw.layer())
+        model, x = nets.model(y, draw.shape, **draw.values), nets.batch(draw.shape, 1)
     model.prepare(x.shape)
     mrt = model.get_mrt()
     if bits:
@@ -254,7 +256,7 @@ def decibel(real, found):
 def test_output_precision_is_an_upper_bound_for_the_heads_of_a_detector():
     draw, found = Draw(0, IMAGE), {}
     symbol = detector(draw)
-    for bits in (None, 2, 8, 12, 16, 24, 30, 32):
+    for bits in (None, 2, 8, 16, 30, 32):
         model, x = nets.model(symbol, draw.shape, **draw.values), nets.batch(draw.shape)
         real = nets.run(model, x)
         model.prepare(draw.shape)
@@ -267,7 +269,7 @@ def test_output_precision_is_an_upper_bound_for_the_heads_of_a_detector():
         assert max(abs(c).max() for c in codes) < 2 ** ((bits or 32) - 1)
         exact(mrt, x * 100)
         found[bits] = [decibel(y, c / s) for y, c, s in zip(real, codes, mrt.get_output_scales())]
-    for bits in (16, 24, 30, 32):  # no worse than what falls out
+    for bits in (16, 30, 32):  # no worse than what falls out
         np.testing.assert_array_less(np.array(found[None]) - 0.5, found[bits])
     np.testing.assert_array_less(found[2], found[8])
 
