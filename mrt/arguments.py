@@ -1,48 +1,19 @@
-"""Checks of what callers of the public classes give: a wrong type is an MRTError that says what was found and expected.
+"""Checks of what callers of the public classes give, but for the settings of `mrt.techniques`: a wrong type is an MRTError that
+says what was found and expected.
 
 Each function takes what the argument is, in words, and its value, and returns the value in its plain type.
 """
-import math
 import numbers
 import os
-
-import numpy as np
 
 from mrt.errors import MRTError
 from mrt.utils import shortened
 
-__all__ = ["choice", "flag", "instance", "integer", "mapping", "name", "names", "number", "path", "shape"]
+__all__ = ["choice", "instance", "mapping", "names", "path", "shape"]
 
 
 def _wrong(what, value, expected):
     raise MRTError(f"{what} must be {expected}, found {shortened(repr(value))}")
-
-
-def _limits(low, high):
-    return f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
-
-
-def _outside(value, low, high):
-    return (low is not None and value < low) or (high is not None and value > high)
-
-
-def integer(what, value, low=None, high=None):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or _outside(value, low, high):
-        _wrong(what, value, f"an integer{_limits(low, high)}")
-    return int(value)
-
-
-def number(what, value, low=None):
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or _outside(value, low, None):
-        _wrong(what, value, f"a number{_limits(low, None)}")
-    return float(value)
-
-
-def flag(what, value):
-    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
-        _wrong(what, value, "True or False")
-    return bool(value)
 
 
 def choice(what, value, choices):
@@ -51,17 +22,14 @@ def choice(what, value, choices):
     return value
 
 
-def name(what, value):
-    if not isinstance(value, str) or not value:
-        _wrong(what, value, "a name")
-    return value
-
-
 def names(what, value):
     """A list of names; one name alone is a mistake that would be taken as a list of letters."""
     if isinstance(value, str) or not _iterable(value):
         _wrong(what, value, f"a list of names{f', such as [{value!r}]' if isinstance(value, str) else ''}")
-    return [name(f"each of the {what}", item) for item in value]
+    for item in value:
+        if not isinstance(item, str) or not item:
+            _wrong(f"each of the {what}", item, "a name")
+    return list(value)
 
 
 def path(what, value):

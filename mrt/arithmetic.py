@@ -95,8 +95,8 @@ def plan_rescale(factor, in_precision, bound_bits, precision):
     saturating = code_range(precision) / factor.min()  # inputs beyond this end at the largest output, however wide they are
     width = max(min(in_precision, bound_bits, bits(min(saturating, 2.0 ** MAX_BITS))), 1)
     # the bits count for the largest factor; where another is much smaller, more of them leave it some
-    spread = max(0, int(np.ceil(np.log2(factor.max() / factor.min()))) - SPREAD_BITS)
-    pre_shift = max(0, width - (MAX_BITS - min(MULTIPLIER_BITS + spread, MOST_MULTIPLIER_BITS)))
+    multiplier_bits = min(MULTIPLIER_BITS + _spread_bits(factor.max() / factor.min()), MOST_MULTIPLIER_BITS)
+    pre_shift = max(0, width - (MAX_BITS - multiplier_bits))
     width -= pre_shift
     narrow = width if width < in_precision else None
     limit = code_range(MAX_BITS - width)
@@ -112,8 +112,22 @@ def plan_rescale(factor, in_precision, bound_bits, precision):
         multiplier = np.rint(factor * 2.0 ** exponent).astype(np.int32)
     if exponent < pre_shift:
         raise MRTError(f"cannot scale {in_precision}-bit integers up by {factor.max():.3g} inside {MAX_BITS} bits; "
-                       "give the tensor a smaller precision or threshold")
+                       "give the tensor a smaller precision (set_operand_prec, set_input_prec, op_input_precs) or a larger "
+                       "threshold (set_threshold, Thresholds in [QUANTIZATION])")
     return Rescale(narrow, pre_shift, multiplier, exponent - pre_shift, precision)
+
+
+def most_factor(in_precision, bound_bits, spread=1.0):
+    """The largest factor that `plan_rescale` can plan for, of factors of which the largest is `spread` times the smallest."""
+    width = max(min(in_precision, bound_bits), 1)
+    multiplier = min(MULTIPLIER_BITS + _spread_bits(spread), MOST_MULTIPLIER_BITS)
+    pre_shift = max(0, width - (MAX_BITS - multiplier))
+    return code_range(MAX_BITS - width + pre_shift) / 2.0 ** pre_shift
+
+
+def _spread_bits(spread):
+    """Bits that a multiplier needs beyond the usual for factors so far apart."""
+    return max(0, int(np.ceil(np.log2(spread))) - SPREAD_BITS)
 
 
 def shift_right(x, shift, precision):

@@ -12,12 +12,12 @@ from mrt.arithmetic import code_range
 from mrt.errors import MRTError
 from mrt.graph import run_in_step
 from mrt.mxnet_bridge import mx
+from mrt.ops import is_layer
 from mrt.simulate import lower
 
 __all__ = ["MAX_SAMPLES", "correct_means"]
 
 MAX_SAMPLES = 64
-LAYERS = ("Convolution", "FullyConnected")
 
 
 def correct_means(graph, result, batches):
@@ -29,7 +29,7 @@ def correct_means(graph, result, batches):
     if not batches:
         raise MRTError("empirical bias correction needs samples, and none were kept; choose it (set_techniques, [QUANTIZATION] "
                        "Bias_correction) before calibrate, and calibrate again")
-    layers = {node: result.tensors[node.name] for node in graph.topological() if node.op in LAYERS}
+    layers = {node: result.tensors[node.name] for node in graph.topological() if is_layer(node)}
     means = _float_means(graph, layers, batches)
     data, integers = result.tensors["data"], lower(result.graph)
     ext = {"data": {"scale": data.scale, "target_bit": data.precision}}
@@ -50,7 +50,7 @@ def correct_means(graph, result, batches):
 def _bias(node, graph):
     """(values, precision) of the bias of a layer, in two parts or not; None for a layer that is computed otherwise."""
     layer = node.inputs[1].node if node.op == "broadcast_add" else node
-    if layer.op not in LAYERS:
+    if not is_layer(layer):
         return None
     bias = layer.inputs[2].node
     return graph.params[bias.name], bias.int("precision")

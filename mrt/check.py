@@ -24,7 +24,7 @@ from mrt.command import guarded, tell
 from mrt.config import MAX_ELEMENTS
 from mrt.errors import ModelError, MRTError
 from mrt.graph import Graph
-from mrt.ops import OPERATORS, Operator, integer
+from mrt.ops import OPERATORS, integer
 from mrt.ops.refused import Refused
 from mrt.passes.heads import without_losses
 from mrt.passes.prepare import prepare, with_input
@@ -63,8 +63,7 @@ def operator_table():
             names.setdefault(type(operator), []).append(name)
     rows = []
     for cls, group in names.items():
-        core = any(getattr(cls, rule) is not getattr(Operator, rule) for rule in ("quantize", "export"))
-        how = "refused" if cls is Refused else "core" if core else "rewritten"
+        how = "refused" if cls is Refused else "core" if OPERATORS[group[0]].is_core else "rewritten"
         what = " ".join(cls.__doc__.split("\n\n")[0].split()).replace("|", "\\|")
         rows.append((", ".join(f"`{name}`" for name in group), what, how))
     rows.sort(key=lambda row: (row[2] == "refused", row[0].lower()))

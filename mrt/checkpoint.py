@@ -10,7 +10,7 @@ import os
 from mrt import __version__
 from mrt.config import STAGES, checkpoint_files
 from mrt.errors import MRTError
-from mrt.quantize import TECHNIQUES
+from mrt.techniques import TECHNIQUES
 from mrt.utils import atomic_write, model_files, plain_error, read_text, sha256
 
 __all__ = ["CheckpointError", "begin", "store", "verify"]

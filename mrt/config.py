@@ -22,6 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from mrt import conf
 from mrt.errors import MRTError
+from mrt.techniques import SETTINGS, TECHNIQUES
 from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
 
 __all__ = ["COMPILED_FILES", "STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
@@ -143,13 +144,31 @@ REQUIRED = object()
 
 
 def key(kind, default, text, low=None, high=None, choices=None):
-    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values (`choices`: a
-    tuple, or a function that gives it)."""
+    """A dataclass field for one key: how it is read, its default, its help text and its allowed range or values."""
     meta = {"kind": kind, "default": default, "help": text, "low": low, "high": high, "choices": choices}
     return dataclasses.field(metadata=meta)
 
 
 IGNORED = "; ignored: nothing in this section is computed on a device"
+
+
+def of_table(name):
+    """The field for a setting of `mrt.techniques`."""
+    setting = {**SETTINGS, **TECHNIQUES}[name]
+    return key({bool: BOOL, int: INT, float: FLOAT, str: STR}[setting.kind], setting.default, setting.help, setting.low,
+               setting.high, setting.choices or None)
+
+
+def by_node(name, example):
+    """The field for a map from node names to values of a setting of `mrt.techniques`, empty by default."""
+    setting = SETTINGS[name]
+
+    def parse(text):
+        try:
+            return setting.checked({int: _int, float: _float}[setting.kind](text))
+        except MRTError:
+            raise ValueError from None
+    return key(_map_of(1, Kind(setting.expected, parse), example), _read_only({}), setting.help)
 
 
 def _device_type(ignored=False):
@@ -158,11 +177,6 @@ def _device_type(ignored=False):
 
 def _device_ids(ignored=False):
     return key(INTS, (), "numbers of the devices, required for gpu" + IGNORED * ignored, low=0, high=MAX_ELEMENTS)
-
-
-def _calibrate_methods():
-    from mrt.calibrate import METHODS  # imports MXNet, which is not needed to read a file without this key
-    return METHODS
 
 
 def _dump():
@@ -214,42 +228,29 @@ class Calibration:
     dataset_module: Optional[str] = key(STR, None, "Python file or module with your own data sets, imported first")
     batch: int = key(INT, 16, "images per batch", low=1, high=MAX_ELEMENTS)
     calibrate_num: int = key(INT, 1, "number of batches", low=1, high=MAX_ELEMENTS)
-    lambda_: Optional[float] = key(FLOAT, None, "threshold abs(mean) + Lambda * std; empty: largest absolute value",
-                                   low=0)
-    calibrate_method: Optional[str] = key(STR, None, "how thresholds are chosen; empty: lambda if Lambda is set, "
-                                          "else absmax", choices=_calibrate_methods)
+    lambda_: Optional[float] = of_table("lambda_")
+    calibrate_method: Optional[str] = of_table("calibrate_method")
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()
 
 
+_Techniques = dataclasses.make_dataclass("_Techniques", [(name, Any, of_table(name)) for name in TECHNIQUES], frozen=True)
+
+
 @dataclasses.dataclass(frozen=True)
-class Quantization:
+class Quantization(_Techniques):
     """[QUANTIZATION]"""
 
-    input_precision: int = key(INT, 8, "bits of the input", low=2, high=31)
-    output_precision: Optional[int] = key(INT, None, "bits of the outputs; empty: as they come", low=2, high=31)
-    softmax_lambd: float = key(FLOAT, 10.0, "spread of a softmax input", low=0)
-    shift_bits: int = key(INT, 5, "for Preset = original: a tensor so many bits too wide is shifted", low=0, high=31)
-    thresholds: Mapping[str, float] = key(_map_of(1, FLOAT, "node: 2.64"), _read_only({}),
-                                          "thresholds by node name, instead of the calibrated ones")
+    input_precision: int = of_table("input_precision")
+    output_precision: Optional[int] = of_table("output_precision")
+    softmax_lambd: float = of_table("softmax_lambd")
+    shift_bits: int = of_table("shift_bits")
+    thresholds: Mapping[str, float] = by_node("thresholds", "node: 2.64")
     restore_name: Tuple[str, ...] = key(NAMES, (), "nodes computed in floating point, to find the one that loses "
                                         "accuracy; _OP_<operator>, _ALL_EXCEPT_")
-    operand_precision: Mapping[str, int] = key(_map_of(1, INT, "layer: 15"), _read_only({}),
-                                               "bits of the input of single layers; above 8 they run in two parts")
-    preset: str = key(STR, "default", "default, or original: what the original MRT did, for comparison",
-                      choices=("default", "original"))
-    weight_granularity: str = key(STR, "channel", "one weight scale per output channel, or per tensor",
-                                  choices=("channel", "tensor"))
-    full_range: bool = key(BOOL, True, "non-negative inputs of layers use the codes below 0 too")
-    equalize: bool = key(BOOL, True, "channels of a layer's input get scales of their own where that pays")
-    clip_inputs: bool = key(BOOL, True, "a layer's input is clipped where that lowers its mean square error")
-    bias_correction: str = key(STR, "analytic", "biases make up for the mean error of rounded weights (analytic), or for all "
-                               "that is measured on calibration data (empirical), which takes longer",
-                               choices=("none", "analytic", "empirical"))
-    rounding: str = key(STR, "nearest", "how weights become integers: nearest, or adaptive, which takes longer and is more "
-                        "accurate", choices=("nearest", "adaptive"))
-    two_part_budget: float = key(FLOAT, 0.02, "share of the cost to spend on layers in two parts", low=0)
+    operand_precision: Mapping[str, int] = by_node("operand_precision", "layer: 15")
+    preset: str = of_table("preset")
     device_type: Optional[str] = _device_type(ignored=True)
     device_ids: Tuple[int, ...] = _device_ids(ignored=True)
     dump: bool = _dump()
@@ -314,17 +315,13 @@ def explain():
     for section, fields in KEYS.items():
         lines.append(f"[{section}]")
         for field in fields.values():
-            default, choices = field.metadata["default"], _choices(field.metadata)
+            default, choices = field.metadata["default"], field.metadata["choices"]
             empty = default is None or default in ((), {})
             shown = "required" if default is REQUIRED else "empty" if empty else default
             unsaid = choices and not all(re.search(rf"\b{choice}\b", field.metadata["help"]) for choice in choices)
             allowed = f"; one of {', '.join(choices)}" if unsaid else ""
             lines.append(f"  {_spelling(field):<18} {shown!s:<12} {field.metadata['help']}{allowed}")
     return "\n".join(lines)
-
-
-def _choices(meta):
-    return meta["choices"]() if callable(meta["choices"]) else meta["choices"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -510,7 +507,7 @@ class _Builder:
         value = meta["kind"].parse(text)
         if meta["kind"] is PATH:
             return _absolute(value, self.file)
-        choices = _choices(meta)
+        choices = meta["choices"]
         if choices and value not in choices:
             raise ValueError(_did_you_mean(value, choices))
         numbers = value if isinstance(value, tuple) else (value,)
@@ -529,7 +526,7 @@ def _absolute(path, file):
 
 def _expected(meta):
     if meta["choices"]:
-        return f"one of {', '.join(_choices(meta))}"
+        return "one of " + ", ".join(meta["choices"])
     low, high = meta["low"], meta["high"]
     limits = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     return meta["kind"].expected + limits
@@ -603,7 +600,6 @@ def _resolve(settings):
 
 def _contradictions(settings):
     """Problems that need no look at the disk."""
-    from mrt.quantize import TECHNIQUES  # imports MXNet, which is not needed to read a file
     default, split, merge = settings.default, settings.split_model, settings.merge_model
     problems = []
 
@@ -643,12 +639,6 @@ def _contradictions(settings):
             if ("QUANTIZATION", name) in settings.lines:
                 problem("QUANTIZATION", name.capitalize(), f"Preset = {settings.quantization.preset} knows nothing of it; remove "
                         "one of the two")
-    for node, precision in settings.quantization.operand_precision.items():
-        if not 2 <= precision <= 15:
-            problem("QUANTIZATION", "Operand_precision", f"found {precision} for {node}, expected an integer from 2 to 15")
-    for node, threshold in settings.quantization.thresholds.items():
-        if threshold < 0:
-            problem("QUANTIZATION", "Thresholds", f"found {threshold:g} for {node}, expected a number of at least 0")
     problems.extend(_device_problems(settings))
     return problems
 

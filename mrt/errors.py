@@ -1,6 +1,6 @@
 """The errors of this package. Each message says what was found, what was expected, where, and what to do."""
 
-__all__ = ["MRTError", "ModelError", "StateError", "UnsupportedError"]
+__all__ = ["MRTError", "MRTWarning", "ModelError", "StateError", "UnsupportedError"]
 
 
 class MRTError(Exception):
@@ -17,3 +17,7 @@ class UnsupportedError(MRTError, NotImplementedError):
 
 class StateError(MRTError, RuntimeError):
     """A method was called before the step it builds on, or twice; the message names the step."""
+
+
+class MRTWarning(UserWarning):
+    """Something a user should know that stops nothing; the command prints it as a notice."""

@@ -23,7 +23,7 @@ from mrt.mxnet_bridge import mx
 from mrt.params_file import load_params, save_params
 from mrt.utils import atomic_write, plain_error, read_text
 
-__all__ = ["Entry", "Graph", "Names", "Node", "invoke"]
+__all__ = ["Entry", "Graph", "Names", "Node", "first_line", "invoke"]
 
 Entry = namedtuple("Entry", "node index")
 Entry.__doc__ = "Output number `index` of `node`."
@@ -190,7 +190,7 @@ class Graph:
                 _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
         except mx.MXNetError as error:
             self._check_param_shapes(symbol, known)
-            raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {_first_line(error)}") from error
+            raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {first_line(error)}") from error
         if shapes is None:
             raise ModelError(f"MXNet cannot infer all shapes from {_shape_text(known)}; is a parameter missing?")
         by_name = {}
@@ -312,10 +312,11 @@ def _shape_text(shapes):
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
 
 
-def _first_line(error):
+def first_line(error):
+    """What an MXNetError says, without places in its sources and stack traces."""
     text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+?:\d+: ", "", str(error).strip())
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("Stack", "  [bt]"))]
-    lines = [line for line in lines if line != "MXNetError:"]
+    lines = [line for line in lines if line != "MXNetError:" and not line.startswith(("Traceback", 'File "'))]
     return re.sub(r"^(MXNetError: )+", "", lines[0]) if lines else "unknown MXNet error"
 
 
@@ -350,7 +351,7 @@ def _upgrade(text, path):
     try:
         return mx.sym.load_json(text).tojson()
     except mx.MXNetError as error:
-        raise ModelError(f"{path}: MXNet cannot load it: {_first_line(error)}") from error
+        raise ModelError(f"{path}: MXNet cannot load it: {first_line(error)}") from error
 
 
 def _parse(text):

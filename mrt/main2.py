@@ -20,6 +20,7 @@ import math
 import os
 import time
 import traceback
+import warnings
 
 import numpy as np
 
@@ -28,10 +29,10 @@ from mrt import sim_quant_helper as sim
 from mrt.checkpoint import plain
 from mrt.command import guarded, tell
 from mrt.dataset import DS_REG, Dataset, DatasetError
-from mrt.errors import MRTError
+from mrt.errors import MRTError, MRTWarning
 from mrt.evaluate import Compiled, Evaluation, Executor
 from mrt.mxnet_bridge import mx
-from mrt.quantize import TECHNIQUES
+from mrt.techniques import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
 from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
 
@@ -107,6 +108,21 @@ class Run:
         if text not in self.report["notices"]:
             self.report["notices"].append(text)
             print(f"notice: {text}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def _noticing(self):
+        """Warnings of the library become notices."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", MRTWarning)
+            show = warnings.showwarning
+
+            def told(message, category, *place):
+                if issubclass(category, MRTWarning):
+                    self.notice(str(message))
+                else:
+                    show(message, category, *place)
+            warnings.showwarning = told
+            yield
 
     # ---- what comes before the first stage
 
@@ -219,7 +235,8 @@ class Run:
                 raise MRTError(f"{self.settings.where('CALIBRATION', 'Calibrate_num')}: "
                                + config.too_few(self.settings, dataset.name, dataset.part, index)) from None
             self.mrt.set_data(data)
-            self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
+            with self._noticing():
+                self.mrt.calibrate(ctx=context, lambd=part.lambda_, method=part.calibrate_method)
             samples += data.shape[axis]
             self._progress.update()
         self.mrt.techniques.clear()  # what is kept fits any; `quantize` sets them
@@ -251,15 +268,25 @@ class Run:
             mrt.set_output_prec(part.output_precision)
         mrt.set_softmax_lambd(part.softmax_lambd)
         mrt.set_shift_bits(part.shift_bits)
-        for name, threshold in part.thresholds.items():
-            mrt.set_threshold(name, threshold)
-        for layer, precision in part.operand_precision.items():
-            mrt.set_operand_prec(layer, precision)
+        with self._naming("Thresholds"):
+            for name, threshold in part.thresholds.items():
+                mrt.set_threshold(name, threshold)
+        with self._naming("Operand_precision"):
+            for layer, precision in part.operand_precision.items():
+                mrt.set_operand_prec(layer, precision)
         mrt.set_preset(part.preset)
         if part.preset == "default":
             mrt.set_techniques(**{name: getattr(part, name) for name in TECHNIQUES})
         for name in restored_nodes(mrt.current_model.graph, part.restore_name):
             mrt.set_restore(name)
+
+    @contextlib.contextmanager
+    def _naming(self, key):
+        """Errors say which key of [QUANTIZATION] they are about."""
+        try:
+            yield
+        except MRTError as error:
+            raise MRTError(f"{self.settings.where('QUANTIZATION', key)}: {error}") from None
 
     def load_calibrated(self):
         """Only get as far as `mrt`, calibrated and ready to quantize, from Start on."""

@@ -7,6 +7,7 @@ graph and moves tensors from one scale and precision to another.
 Before the walk two facts are collected for every node: whether it can be negative, and how finely its consumers want it: the
 largest integer its values should reach.
 """
+from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,11 @@ from mrt import arithmetic
 from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph, Names, Node
+from mrt.input_precisions import INPUT_PRECISIONS
 from mrt.ops import operator_of
+from mrt.techniques import SETTINGS, TECHNIQUES
 
-__all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
+__all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
 
 DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
@@ -29,13 +32,6 @@ SUMS = ("broadcast_add", "broadcast_sub")
 ELEMENT_COST = 256  # storing, reading and rescaling an element of 32 bits takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
-
-INPUT_PRECISIONS = {  # bits an operator takes its inputs at
-    **dict.fromkeys(["Convolution", "FullyConnected", "sigmoid", "exp", "softmax", "sum", "batch_dot", "L2Normalization"], 8),
-    **dict.fromkeys(["broadcast_add", "broadcast_sub", "broadcast_mul", "elemwise_add", "elemwise_sub", "elemwise_mul",
-                     "Concat", "Embedding"], 16),
-    "slice_like": 30,
-}
 
 
 class Tensor(NamedTuple):
@@ -49,23 +45,11 @@ class Tensor(NamedTuple):
         return np.ndim(self.scale) == 0
 
 
-class Options(NamedTuple):
-    """The hyper-parameters of quantization; see the setters of `mrt.transformer.MRT`."""
-    input_precisions: dict
-    precisions: dict  # name -> {"out_key" | consumer name: bits}
-    restore: frozenset
-    softmax_lambd: float = 10
-    weight_granularity: str = "channel"
-    full_range: bool = True  # non-negative inputs of layers use all codes from -127 to 127
-    bias_correction: str = "analytic"  # or "none", or "empirical"
-    equalize: bool = True  # channels of a layer's input get scales of their own
-    clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
-    rounding: str = "nearest"  # of weights; or "adaptive"
-    two_part_budget: float = 0.02  # share of the cost of all layers that inputs or weights in two parts may add
-    shift_bits: int = 5  # for mrt.original alone
-
-
-TECHNIQUES = ("weight_granularity", "full_range", "equalize", "clip_inputs", "bias_correction", "rounding", "two_part_budget")
+_CHOSEN = [SETTINGS["softmax_lambd"], SETTINGS["shift_bits"], *TECHNIQUES.values()]
+Options = namedtuple("Options", ["input_precisions", "precisions", "restore", *(setting.name for setting in _CHOSEN)],
+                     defaults=[INPUT_PRECISIONS, {}, frozenset(), *(setting.default for setting in _CHOSEN)])
+Options.__doc__ = """The hyper-parameters of quantization: `input_precisions`: operator -> bits; `precisions`: name -> bits by
+consumer or "out_key"; `restore`: names of the nodes to compute in float; and what `mrt.techniques` says of the others."""
 
 
 class Quantized(NamedTuple):
@@ -183,7 +167,7 @@ class Quantizer:
         if key not in self._requantized:
             factor = scale / tensor.scale
             bound = self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name])
-            plan = arithmetic.plan_rescale(factor, tensor.precision, bound, precision)
+            plan = self._plan(source, factor, tensor.precision, bound, precision)
             self._requantized[key] = self._emit(tensor.entry, plan, source)
         return self._requantized[key]
 
@@ -291,7 +275,7 @@ class Quantizer:
         """node -> the largest integer any consumer wants it to reach, from the outputs backwards."""
         wanted = dict.fromkeys(self.graph.topological(), 0)
         for entry in self.graph.outputs:
-            precision = self._requested(entry.node, entry.node.name, DEFAULT_OUTPUT_BITS)
+            precision = min(self._requested(entry.node, entry.node.name, DEFAULT_OUTPUT_BITS), DEFAULT_OUTPUT_BITS)
             wanted[entry.node] = max(wanted[entry.node], code_range(precision))
         for node in reversed(self.graph.topological()):
             if not node.is_variable:
@@ -344,7 +328,19 @@ class Quantizer:
         if requested is None:
             tensor = self.tensors[source]
             return tensor if tensor.is_uniform else self._roomy(source, tensor)
-        return self._rescaled(source, code_range(requested))
+        return self._at_most(source, code_range(requested))
+
+    def _at_most(self, source, limit):
+        """An output with one scale and integers up to `limit`, but no finer than they are, or can be made: then the range goes
+        beyond the threshold."""
+        tensor, threshold = self.tensors[source], self.thresholds[source.name]
+        coarsest = np.min(tensor.scale)
+        spread = float(np.max(tensor.scale) / coarsest) if threshold > 0 else 1.0
+        most = arithmetic.most_factor(tensor.precision, self._bound(source, tensor, threshold), spread)
+        finest = coarsest * min(spread, most)
+        if (tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)) or threshold * finest >= limit:
+            return self._rescaled(source, limit)
+        return self._rescale(source, tensor, limit, limit / finest, expected=threshold)
 
     def _roomy(self, source, tensor):
         """An output with one scale and a bit to spare, lest the largest outputs of unseen data end at the same integer. The
@@ -400,11 +396,18 @@ class Quantizer:
         target = limit / threshold if np.min(threshold) > 0 else np.min(tensor.scale)
         factor = target / tensor.scale
         bound = self._bound(node, tensor, threshold if expected is None else expected)
-        plan = arithmetic.plan_rescale(factor, tensor.precision, bound, precision)
+        plan = self._plan(node, factor, tensor.precision, bound, precision)
         entry = self._emit(tensor.entry, plan, node)
         # one factor per channel approaches the common target in each; a single factor is known exactly
         exact = np.ndim(factor) == 0 and plan.multiplier
         return Tensor(entry, tensor.scale * plan.factor if exact else target, precision)
+
+    @staticmethod
+    def _plan(node, *widths):
+        try:
+            return arithmetic.plan_rescale(*widths)
+        except MRTError as error:
+            raise MRTError(f"node {node.name} ({node.kind}): {error}") from None
 
     def _bound(self, node, tensor, threshold):
         """Width that holds the values of interest of the tensor that stands for `node`: up to the threshold, and where every

@@ -34,6 +34,9 @@ class Gram:
         self.sums = self.sums + inputs.sum(axis=3)
         self.count += inputs.shape[3]
 
+    def __add__(self, other):
+        return Gram(self.products + other.products, self.sums + other.sums, self.count + other.count)
+
     def moments(self, place, means):
         """E (x - means)(x - means)^T of the inputs at `place`, an index of groups and parts: (..., size, size) float64.
 

@@ -40,13 +40,14 @@ def load_sim_data(data, name, inputs_ext):
 
 def load_real_data(data, name, inputs_ext):
     """The integers a quantized model takes for the real NDArray `data`: scaled, rounded to nearest (halves to even), clipped;
-    a tensor of the type of `data` that holds integers.
+    a tensor of the type of `data` that holds integers, or of float64 where that type cannot hold all integers of the precision.
 
     The product is formed in float64, so that the integers do not depend on the type the data arrive in.
     """
-    scale, limit = inputs_ext[name]["scale"], code_range(inputs_ext[name]["target_bit"])
-    codes = np.clip(np.rint(data.asnumpy().astype(np.float64) * scale), -limit, limit)
-    return mx.nd.array(codes, ctx=data.context, dtype=data.dtype)
+    scale, precision = inputs_ext[name]["scale"], inputs_ext[name]["target_bit"]
+    codes = np.clip(np.rint(data.asnumpy().astype(np.float64) * scale), -code_range(precision), code_range(precision))
+    exact = np.dtype(data.dtype).kind == "f" and precision <= np.finfo(data.dtype).nmant + 1
+    return mx.nd.array(codes, ctx=data.context, dtype=data.dtype if exact else "float64")
 
 
 def save_ext(fname, *infos):

@@ -12,32 +12,30 @@
 """
 import collections.abc
 import os
+import warnings
 
 import numpy as np
 
-from mrt import arguments, calibrate, compiler, simulate
-from mrt import sim_quant_helper as sim
+from mrt import arguments, calibrate, compiler, saved, simulate
 from mrt.arithmetic import bits
 from mrt.bias import MAX_SAMPLES, correct_means
-from mrt.errors import ModelError, MRTError, StateError
-from mrt.graph import Entry, Graph, Node
+from mrt.errors import ModelError, MRTError, MRTWarning, StateError
+from mrt.graph import Entry, Graph, Node, first_line
+from mrt.input_precisions import InputPrecisions
 from mrt.mxnet_bridge import mx
+from mrt.ops import is_layer
 from mrt.original import Original
-from mrt.params_file import read_arrays
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
-from mrt.quantize import INPUT_PRECISIONS, TECHNIQUES, Options, Quantizer, quantize_graph
-from mrt.rounding import Gram
+from mrt.quantize import Options, Quantizer, quantize_graph
+from mrt.techniques import SETTINGS, checked_techniques
 from mrt.utils import atomic_folder, atomic_write, extend_fname, sha256
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
 OUT_KEY = "out_key"
-CHOICES = {"weight_granularity": ("channel", "tensor"), "bias_correction": ("analytic", "none", "empirical"),
-           "rounding": ("nearest", "adaptive")}
-GRAM, SAMPLE = "gram:", "sample:"  # prefixes of arrays in a checkpoint: of a rounding.Gram, of `MRT.samples`
 FLOATS = ("float32", "float64", "float16")
 SENSITIVITY_BATCHES = 2  # a sample of each of the first batches tells how errors spread
 PRESETS = {"default": Quantizer, "original": Original}
@@ -206,23 +204,35 @@ class MRT:
         self.old_names = model.output_names()
         self.th_dict, self.scales, self.restore_names, self.channels = {}, {}, set(), {}
         self.precs = {node.name: {} for node in model.graph.topological()}
-        self.set_input_prec(input_prec)
-        self.op_input_precs = dict(INPUT_PRECISIONS)
-        self.softmax_lambd, self.shift_bits = 10, 5
-        self.techniques, self.preset = {}, "default"
+        self.precs["data"][OUT_KEY] = SETTINGS["input_precision"].checked(input_prec)
+        self.op_input_precs = {}
+        self.softmax_lambd, self.shift_bits = SETTINGS["softmax_lambd"].default, SETTINGS["shift_bits"].default
+        self.techniques, self.preset = {}, SETTINGS["preset"].default
         self._statistics, self._loaded_ths = {}, {}
         self.sensitivities, self.grams, self.samples = {}, {}, []
         self._data, self._observed, self._batches = None, False, 0
 
+    @property
+    def op_input_precs(self):
+        """Operator -> bits it takes its inputs at (mrt.input_precisions); set an entry, or several by assigning a dictionary."""
+        return self._op_input_precs
+
+    @op_input_precs.setter
+    def op_input_precs(self, values):
+        self._op_input_precs = InputPrecisions(values)
+
     # --- calibration
 
     def set_data(self, data):
-        """The next batch of `data` for `calibrate`: NDArray or numpy array of the network's input shape, any batch size."""
-        arguments.instance("the data", data, (mx.nd.NDArray, np.ndarray), "an NDArray or a numpy array")
-        self._data, self._observed = mx.nd.array(data) if isinstance(data, np.ndarray) else data, False
+        """The next batch of `data` for `calibrate`: NDArray or numpy array of the shape the network was prepared for, with any
+        number of samples. MRTError for other shapes."""
+        self._not_quantized("set_data")
+        self._data, self._observed = calibrate.checked(self.current_model.graph, data), False
 
     def calibrate(self, ctx=None, lambd=None, old_ths=None, method=None):
-        """Thresholds from all batches seen so far; returns and stores name -> threshold.
+        """Thresholds from all batches seen so far; returns and stores name -> threshold. Neither the order of the samples nor
+        how they come in batches makes a difference where the model was prepared for one sample. After an exception everything
+        is as before the call. Warns (MRTWarning) of data that is zero throughout.
 
         method: one of mrt.calibrate.METHODS; by default `lambda` when `lambd` is given (a multiple of the standard deviation),
         else `absmax`. `old_ths`: thresholds to merge, the larger wins. `ctx`: the one context to compute on.
@@ -233,76 +243,103 @@ class MRT:
         if isinstance(ctx, (list, tuple)):
             raise MRTError(f"calibration takes one context, found {len(ctx)}")
         arguments.instance("ctx", ctx or mx.cpu(), mx.Context, "an MXNet context, such as mx.cpu()")
-        method = arguments.choice("method", method or ("absmax" if lambd is None else "lambda"), calibrate.METHODS)
-        if lambd is not None:
-            lambd = arguments.number("lambd, a multiple of the standard deviation,", lambd, low=0)
-        old_ths = _thresholds("old_ths", old_ths or {})
+        lambd = SETTINGS["lambda_"].checked(lambd)
+        method = SETTINGS["calibrate_method"].checked(method) or ("absmax" if lambd is None else "lambda")
+        old_ths = _checked_thresholds("old_ths", old_ths or {})
         graph = self.current_model.graph
-        if not self._observed:
-            grams = self.grams if self.techniques.get("rounding") == "adaptive" else None
-            calibrate.observe(graph, self._data, self._statistics, ctx or mx.cpu(), grams)
-            if self.techniques.get("bias_correction") == "empirical":
-                left = MAX_SAMPLES - sum(map(len, self.samples))
-                self.samples += [self._data[:left].asnumpy()] if left > 0 else []
-            self._observed = True
-            self._batches += 1
-            if self._batches <= SENSITIVITY_BATCHES:
-                # a network may hold on to the batch it was prepared for, which is 1 as a rule
-                sample = self._data[:graph.find("data").tuple("__shape__")[0]]
-                found = calibrate.sensitivities(graph, sample, self._statistics, self._batches, ctx or mx.cpu())
-                for name, more in found.items():
-                    self.sensitivities.setdefault(name, []).append(more)
-        found = calibrate.thresholds(graph, self._statistics, method, lambd)
+        seen = {"_statistics": self._statistics} if self._observed else self._with_batch(ctx or mx.cpu())
+        found = calibrate.thresholds(graph, seen["_statistics"], method, lambd)
         for old in (self._loaded_ths, old_ths):
             found.update({name: max(found[name], th) for name, th in old.items() if name in found})
-        self.th_dict, self.channels = found, calibrate.channels(graph, self._statistics)
+        channels = calibrate.channels(graph, seen["_statistics"])
+        vars(self).update(seen, th_dict=found, channels=channels, _observed=True)
+        if found["data"] == 0:
+            warnings.warn("the calibration data holds nothing but zeros, so the thresholds say nothing of other data; look for a "
+                          "wrong preprocessing", MRTWarning, stacklevel=2)
         return found
+
+    def _with_batch(self, ctx):
+        """The attributes that change when the present batch is added to what was kept of those before."""
+        graph, statistics = self.current_model.graph, {}
+        grams = {} if self.techniques.get("rounding") == "adaptive" else None
+        units = calibrate.units(graph, self._data)
+        try:
+            calibrate.observe(graph, units, statistics, ctx, grams)
+        except mx.MXNetError as error:
+            raise MRTError(f"MXNet cannot compute the network, prepared for {units[0].shape}, on calibration data of shape "
+                           f"{self._data.shape}: {first_line(error)}") from error
+        seen = {"_statistics": calibrate.merged(self._statistics, statistics), "_batches": self._batches + 1,
+                "grams": calibrate.merged(self.grams, grams or {})}
+        if self.techniques.get("bias_correction") == "empirical":
+            left = MAX_SAMPLES - sum(map(len, self.samples))
+            seen["samples"] = self.samples + ([self._data[:left]] if left > 0 else [])
+        if seen["_batches"] <= SENSITIVITY_BATCHES:
+            found = calibrate.sensitivities(graph, units[0], seen["_statistics"], seen["_batches"], ctx)
+            seen["sensitivities"] = calibrate.merged(self.sensitivities, {name: [more] for name, more in found.items()})
+        return seen
 
     def set_threshold(self, name, threshold):
         """Override one threshold, after `calibrate`: a bound >= 0 for the absolute value of the node's output."""
+        self._not_quantized("set_threshold")
         if name not in self.th_dict:
             raise MRTError(f"no threshold for {name!r}: " + ("call calibrate first" if not self.th_dict else
                                                             "the prepared network has no such node"))
-        self.th_dict[name] = arguments.number(f"the threshold of {name}", threshold, low=0)
+        self.th_dict[name] = SETTINGS["thresholds"].checked(threshold, name)
 
     def set_th_dict(self, th_dict):
         """Replace all thresholds (name -> bound)."""
-        self.th_dict = _thresholds("th_dict", th_dict)
+        self._not_quantized("set_th_dict")
+        checked = _checked_thresholds("th_dict", th_dict)
+        unknown = sorted(set(checked) - {node.name for node in self.current_model.graph.topological()})
+        if unknown:
+            raise MRTError(f"set_th_dict has thresholds for {', '.join(unknown)}, but the prepared network has no such node")
+        self.th_dict = checked
 
-    # --- settings
+    # --- settings, before `quantize`
 
     def set_restore(self, name):
         """Compute this node in float (to find a culprit; the result cannot be compiled)."""
-        self.restore_names.add(arguments.name("the node to restore", name))
+        self._not_quantized("set_restore")
+        node = self.current_model.graph.find(name)
+        if node is None or node.is_variable:
+            raise MRTError(f"cannot restore {name!r}: " + ("no such node in the prepared network" if node is None else
+                                                           "it is an input or a parameter, and nothing is computed there"))
+        self.restore_names.add(name)
 
     def set_input_prec(self, prec):
         """Bits of the input, 8 by default."""
-        self.precs["data"][OUT_KEY] = arguments.integer("the input precision", prec, 2, 32)
+        self._not_quantized("set_input_prec")
+        self.precs["data"][OUT_KEY] = SETTINGS["input_precision"].checked(prec)
 
     def set_operand_prec(self, layer, prec):
         """Bits at which a Convolution or FullyConnected takes its input: up to 8, the default, or up to 15 by running it in two
         parts, for layers whose input must be finer. `layer`: node name in the prepared network."""
+        self._not_quantized("set_operand_prec")
         node = self.current_model.graph.find(layer)
-        if node is None or node.op not in ("Convolution", "FullyConnected"):
-            raise MRTError(f"{layer!r} is no Convolution or FullyConnected of the prepared network")
-        self.precs[node.inputs[0].node.name][layer] = arguments.integer(f"the precision of the input of {layer}", prec, 2, 15)
+        if node is None or not is_layer(node):
+            raise MRTError(f"set_operand_prec: {layer!r} is no Convolution or FullyConnected of the prepared network")
+        self.precs[node.inputs[0].node.name][layer] = SETTINGS["operand_precision"].checked(prec, layer)
 
     def set_output_prec(self, prec):
-        """Bits of every output; without it an output keeps the precision that falls out."""
-        prec = arguments.integer("the output precision", prec, 2, 32)
+        """Bits that every output has at most; without it, or with None, an output keeps the precision that falls out."""
+        self._not_quantized("set_output_prec")
+        prec = SETTINGS["output_precision"].checked(prec)
         for name in self.old_names:
-            self.precs[name][name] = prec
+            self.precs[name].pop(name, None)
+            self.precs[name].update({} if prec is None else {name: prec})
 
     set_out_prec = set_output_prec
 
     def set_softmax_lambd(self, val):
         """Softmax treats logits further than this below the largest as this far below. Default 10."""
-        self.softmax_lambd = arguments.number("softmax_lambd", val, low=0)
+        self._not_quantized("set_softmax_lambd")
+        self.softmax_lambd = SETTINGS["softmax_lambd"].checked(val)
 
     def set_shift_bits(self, val):
         """How many bits too many a tensor may have before the preset `original` shifts it. Elsewhere rescaling is exact, and this
         has no use."""
-        self.shift_bits = arguments.integer("shift_bits", val, 0, 31)
+        self._not_quantized("set_shift_bits")
+        self.shift_bits = SETTINGS["shift_bits"].checked(val)
 
     def set_techniques(self, **techniques):
         """Switch techniques of quantization, before `quantize`. The default is the most accurate that takes no longer; adaptive
@@ -320,26 +357,26 @@ class MRT:
         two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
                          layers where calibration found it to pay most; 0 for none
         """
-        unknown = sorted(set(techniques) - set(TECHNIQUES))
-        if unknown:
-            raise MRTError(f"no technique is called {', '.join(unknown)}; known are {', '.join(TECHNIQUES)}")
-        self.techniques.update({name: _technique(name, value) for name, value in techniques.items()})
+        self._not_quantized("set_techniques")
+        self.techniques.update(checked_techniques(techniques))
 
     def set_preset(self, name):
         """"default", the best that is known, or "original", what the original MRT did, for comparison (see `mrt.original`); it
         knows none of the techniques. Before `quantize`."""
-        self.preset = arguments.choice("the preset", name, PRESETS)
+        self._not_quantized("set_preset")
+        self.preset = SETTINGS["preset"].checked(name)
 
     # --- quantization
 
     def quantizer(self):
         """(class, options) of the quantization by the settings made so far, as `mrt.quantize` takes them."""
-        if self.preset != "default" and self.techniques:
-            raise MRTError(f"the preset {self.preset} has none of the techniques {', '.join(self.techniques)}; set one or the "
-                           "other")
-        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), self.softmax_lambd,
-                          shift_bits=self.shift_bits, **self.techniques)
-        return PRESETS[self.preset], options
+        foreign = [*self.techniques, *(f"op_input_precs[{name!r}]" for name in self.op_input_precs.changed)]
+        if self.preset != "default" and foreign:
+            raise MRTError(f"the preset {self.preset} has none of the techniques {', '.join(foreign)}; set one or the other")
+        chosen = {name: SETTINGS[name].checked(getattr(self, name)) for name in ("softmax_lambd", "shift_bits")}
+        options = Options(self.op_input_precs, self.precs, frozenset(self.restore_names), **chosen,
+                          **checked_techniques(self.techniques))
+        return PRESETS[SETTINGS["preset"].checked(self.preset)], options
 
     def quantize(self):
         """The integer Model (also `current_model`). Needs a threshold for every node; once per object."""
@@ -379,44 +416,21 @@ class MRT:
         precisions, scales, settings). What adaptive rounding and empirical bias correction need is kept among the params until
         the network is quantized."""
         symbol_file, params_file, ext_file = self._files(model_name, datadir)
-        kept = {} if self.current_model.is_quantized() else {
-            f"{GRAM}{field}:{name}": np.atleast_1d(np.asarray(getattr(gram, field), np.float64))
-            for name, gram in self.grams.items() for field in Gram.__slots__}
-        kept.update({} if self.current_model.is_quantized() else {f"{SAMPLE}{i}": v for i, v in enumerate(self.samples)})
+        kept = {} if self.current_model.is_quantized() else saved.arrays(self.grams, self.samples)
         self.current_model.graph.save(symbol_file, params_file, kept)
-        settings = {"softmax_lambd": self.softmax_lambd, "shift_bits": self.shift_bits,
-                    "restore_names": sorted(self.restore_names), "op_input_precs": self.op_input_precs,
-                    "techniques": self.techniques, "preset": self.preset, "keeps_arrays": bool(kept),
-                    "channels": {name: [np.asarray(v).tolist() for v in seen] for name, seen in self.channels.items()},
-                    "sensitivities": {name: [[v.tolist() for v in one] for one in found]
-                                      for name, found in self.sensitivities.items()}}
-        settings["sha256"] = {"json": sha256(symbol_file), "params": sha256(params_file)}
-        sim.save_ext(ext_file, self.old_names, self.th_dict, self.precs, self.scales, settings)
+        saved.write(ext_file, self, bool(kept), {"json": sha256(symbol_file), "params": sha256(params_file)})
 
     @staticmethod
     def load(model_name, datadir="./data"):
-        """Read what `save` wrote; files of the original, without the line of settings, load with default settings."""
+        """Read what `save` wrote; files of the original, without the line of settings, load with default settings. ModelError
+        for a file that holds anything else than `save` writes."""
         symbol_file, params_file, ext_file = MRT._files(model_name, datadir)
-        lines = sim.load_ext(ext_file)
-        if len(lines) not in (4, 5):
-            raise ModelError(f"{ext_file} has {len(lines)} lines, expected 4 or 5; write the checkpoint again")
-        settings = lines[4] if len(lines) == 5 else {}
-        settings.pop("sha256", None)  # load_ext has looked at it
-        mrt = MRT(Model.load(symbol_file, params_file))
-        mrt.old_names, mrt.th_dict, mrt.precs, mrt.scales = lines[:4]
+        mrt, attributes = MRT(Model.load(symbol_file, params_file)), saved.read(ext_file)
+        if attributes.pop("keeps_arrays", False):
+            mrt.grams, mrt.samples = saved.read_arrays(params_file)
+        for name, value in attributes.items():
+            setattr(mrt, name, value)
         mrt._loaded_ths = dict(mrt.th_dict)
-        mrt.restore_names = set(settings.pop("restore_names", ()))
-        mrt.channels = {name: calibrate.Channels(*map(np.array, seen)) for name, seen in settings.pop("channels", {}).items()}
-        mrt.sensitivities = {name: [calibrate.Sensitivity(*map(np.array, one)) for one in found]
-                             for name, found in settings.pop("sensitivities", {}).items()}
-        kept = read_arrays(params_file, (GRAM, SAMPLE)) if settings.pop("keeps_arrays", False) else {}
-        for name, value in kept.items():
-            if name.startswith(SAMPLE):
-                mrt.samples.append(value)
-                continue
-            field, layer = name[len(GRAM):].split(":", 1)
-            setattr(mrt.grams.setdefault(layer, Gram()), field, value if value.ndim > 1 else value.item())
-        vars(mrt).update(settings)
         return mrt
 
     @staticmethod
@@ -525,16 +539,9 @@ def _float_type(dtype):
     return arguments.choice("dtype", np.dtype(dtype).name if isinstance(dtype, (type, np.dtype)) else dtype, FLOATS)
 
 
-def _technique(name, value):
-    if name in CHOICES:
-        return arguments.choice(name, value, CHOICES[name])
-    return arguments.number(name, value, low=0) if name == "two_part_budget" else arguments.flag(name, value)
-
-
-def _thresholds(what, found):
-    expected = "a map of node names to thresholds"
-    return {name: arguments.number(f"the threshold of {name}", threshold, low=0)
-            for name, threshold in arguments.mapping(what, found, expected).items()}
+def _checked_thresholds(what, thresholds):
+    thresholds = arguments.mapping(what, thresholds, "a map of node names to thresholds")
+    return {name: SETTINGS["thresholds"].checked(value, name) for name, value in thresholds.items()}
 
 
 def _plain(scale):

@@ -15,6 +15,6 @@ from mrt.ops import (  # noqa: F401
     table,
     transform,
 )
-from mrt.ops.base import OPERATORS, Operator, operator_of, register
+from mrt.ops.base import OPERATORS, Operator, is_layer, operator_of, register
 
-__all__ = ["OPERATORS", "Operator", "operator_of", "register"]
+__all__ = ["OPERATORS", "Operator", "is_layer", "operator_of", "register"]

@@ -1,12 +1,13 @@
 """What MRT knows of an operator, one object per MXNet operator name.
 
 A class is registered under the names of the operators it handles and says four things about them: what it rejects, how it is
-rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to. The graph
+rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to; and by
+attributes what else others ask: is it a layer, does it have a gradient, at how many bits does it take its inputs. The graph
 passes know none of this; adding an operator touches one file of this package.
 """
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "is_layer", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
 SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
@@ -32,6 +33,11 @@ def operator_of(node):
                                f"replace it. Known: {', '.join(sorted(OPERATORS))}") from None
 
 
+def is_layer(node):
+    """Is the node a layer, a sum of products with constant weights?"""
+    return node.kind in OPERATORS and OPERATORS[node.kind].is_layer
+
+
 def with_scale(node, tensor, scale, q):
     """The same integers under another scale. An output gets a node of its own, because its scale is known by its name."""
     if all(entry.node is not node for entry in q.graph.outputs):
@@ -42,6 +48,17 @@ def with_scale(node, tensor, scale, q):
 
 class Operator:
     """The defaults describe an operator that is core, takes one data tensor, and passes scale and precision through."""
+
+    input_bits = None  # at most so many bits its inputs are brought to, where it narrows them; `MRT.op_input_precs` sets it
+    most_input_bits = 16  # that can be set
+    instead = None  # what to set where its inputs cannot have a precision
+    differentiable = None  # does MXNet compute its gradient, and does that say how errors pass? Every core operator decides
+    is_layer = False  # sums of products with constant weights, and a bias
+
+    @property
+    def is_core(self):
+        """Does it become integers by a rule of its own?"""
+        return any(getattr(type(self), rule) is not getattr(Operator, rule) for rule in ("quantize", "export"))
 
     def reject(self, node, graph, shapes):
         """Why this node cannot be quantized, with a remedy, or None. `shapes`: node -> list of output shapes."""

@@ -15,6 +15,8 @@ _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "e
 class Alias(Operator):
     """The operator for equal shapes: a case of the broadcasting one."""
 
+    instead = "it becomes the broadcasting one of the same name (elemwise_add: broadcast_add), which can have a precision"
+
     def reject(self, node, graph, shapes):
         return _constant_divisor(node, graph) if _ALIASES[node.op] == "broadcast_div" else None
 
@@ -45,6 +47,9 @@ def _constant_divisor(node, graph):
 class Divide(Unchanged):
     """Division by a parameter: a product with its reciprocal."""
 
+    instead = "it becomes broadcast_mul, which can have a precision"
+    differentiable = False  # no prepared network holds it
+
     # the runtime's division of integers is for softmax
 
     def reject(self, node, graph, shapes):
@@ -64,18 +69,15 @@ class Minimum(Operator):
         return Node("negative", node.name, [r.add("broadcast_maximum", turned, {}, node.name)])
 
 
-def _width(node, q):
-    """Bits that both operands are brought to; those of an addition where nothing is set."""
-    return q.options.input_precisions.get(node.kind, 16)
-
-
 class _Pair(Operator):
     """Two tensors at one scale, or a tensor and a constant."""
 
     target = None
+    input_bits = 16
+    differentiable = True
 
     def wanted(self, node, limit, q):
-        return [code_range(_width(node, q))] * 2
+        return [code_range(q.input_precision(node))] * 2
 
     def nonnegative(self, node, inputs):
         return all(inputs)
@@ -85,7 +87,7 @@ class _Pair(Operator):
         return self.with_constant(node, q, constants[0]) if constants else self.of_tensors(node, q)
 
     def of_tensors(self, node, q):
-        precision = _width(node, q)
+        precision = q.input_precision(node)
         scale = q.wide_scale(node, precision)
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))
@@ -154,6 +156,8 @@ class Maximum(_Pair):
 class Greater(_Pair):
     """1 where a > b, else 0."""
 
+    differentiable = False
+
     @staticmethod
     def precision(a, b):
         return a
@@ -168,6 +172,9 @@ class Greater(_Pair):
 @register("broadcast_mul")
 class Multiply(Unchanged):
     """A factor per channel, or one for all, only changes scales (and signs); other products multiply integers."""
+
+    input_bits = 16
+    differentiable = True
 
     def nonnegative(self, node, inputs):
         return all(inputs)
@@ -184,7 +191,8 @@ class Multiply(Unchanged):
                     return self._scaled(node, q, 1 - k, factors)
                 return self._times_constant(node, q, k)
         # the runtime has 32 bits for the product
-        a, b = q.requantize(node, 0, 16), q.requantize(node, 1, 15)
+        precision = q.input_precision(node)
+        a, b = q.requantize(node, 0, precision), q.requantize(node, 1, min(precision, 15))
         return q.result(node, [a.entry, b.entry], a.scale * b.scale, a.precision + b.precision)
 
     @staticmethod
@@ -205,7 +213,7 @@ class Multiply(Unchanged):
 
     @staticmethod
     def _times_constant(node, q, k):
-        tensor, values = q.requantize(node, 1 - k, 16), q.param(node, k)
+        tensor, values = q.requantize(node, 1 - k, q.input_precision(node)), q.param(node, k)
         scale = arithmetic.scale_for(np.abs(values).max(), 15)
         constant = q.constant(arithmetic.quantize(values, scale, 15), 15, node.inputs[k].node.name)
         return q.result(node, [tensor.entry, constant], tensor.scale * scale, tensor.precision + 15)

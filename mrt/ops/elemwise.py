@@ -12,6 +12,8 @@ from mrt.ops.table import Table
 class Relu(Unchanged):
     """max(x, 0)."""
 
+    differentiable = True
+
     def nonnegative(self, node, inputs):
         return True
 
@@ -92,6 +94,8 @@ class DivideByRootOfLength(Operator):
 class Sign(Unchanged):
     """-x and |x|."""
 
+    differentiable = True
+
     def nonnegative(self, node, inputs):
         return node.op == "abs"
 
@@ -99,6 +103,8 @@ class Sign(Unchanged):
 @register("_mul_scalar")
 class Scale(Operator):
     """x times a number: a positive one only changes the scale; -1 is the operator negative."""
+
+    differentiable = True
 
     def rewrite(self, node, inputs, r):
         factor = node.float("scalar")
@@ -158,6 +164,8 @@ class Scalar(Operator):
 @register("clip")
 class Clip(Operator):
     """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want."""
+
+    differentiable = True
 
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0

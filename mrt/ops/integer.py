@@ -4,6 +4,7 @@ from mrt.ops.base import Operator, register
 
 class _Attributed(Operator):
     keys = ()
+    differentiable = False
 
     def export(self, node, inputs, c):
         return c.emit(node, node.kind, inputs, {key: node.int(key) for key in self.keys})

@@ -22,6 +22,10 @@ class _Weighted(Operator):
     convolutional networks for efficient inference", 2018, section 3.1.2).
     """
 
+    input_bits, most_input_bits = 8, 15
+    differentiable = True
+    is_layer = True
+
     def reject(self, node, graph, shapes):
         if not all(graph.is_param(e.node) for e in node.inputs[1:]):
             return "its weight or bias is a computed tensor; make both parameters"
@@ -342,6 +346,8 @@ class FullyConnected(_Weighted):
 @register("Pooling")
 class Pooling(Operator):
     """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
+
+    differentiable = True
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):

@@ -24,6 +24,8 @@ def _square(name, entry, r):
 class L2Normalization(Operator):
     """x / sqrt(sum(x^2) + eps) over a sample, its channels, or its positions."""
 
+    instead = "it becomes broadcast_mul, sum and rsqrt; broadcast_mul can have a precision"
+
     def rewrite(self, node, inputs, r):
         rank = len(r.shape(node.inputs[0]))
         axes = {"channel": (1,), "spatial": tuple(range(2, rank))}.get(node.str("mode", "instance"), tuple(range(1, rank)))

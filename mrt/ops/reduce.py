@@ -27,6 +27,8 @@ def keeps_channels(axes, keepdims):
 
 class _Reduction(Operator):
 
+    differentiable = True
+
     def _tensor(self, node, q):
         tensor = q.tensor(node, 0)
         axes = reduced_axes(node, len(q.shapes[q.source(node, 0)][0]))

@@ -25,6 +25,9 @@ _REASONS = {
 class Refused(Operator):
     """Not possible in integers, or not in those of the runtime; the reason and a remedy are reported."""
 
+    instead = "it cannot become integers at all"
+    differentiable = False
+
     def reject(self, node, graph, shapes):
         return _REASONS[node.op]
 

@@ -42,6 +42,8 @@ class LesserEqual(Greater):
 class Where(Unchanged):
     """Elements of one tensor where a condition is not 0, of another elsewhere. A condition per sample is repeated."""
 
+    differentiable = True
+
     def rewrite(self, node, inputs, r):
         shape = r.shape(node.inputs[1])
         if len(r.shape(node.inputs[0])) == len(shape):
@@ -78,6 +80,8 @@ class Where(Unchanged):
 @register("argmax", "argmin")
 class ArgMax(Operator):
     """Place of the first largest (smallest) element along an axis, as an integer. Made of other operators of the runtime."""
+
+    differentiable = False
 
     # and not its postprocess `argmax`, which applies to all outputs at once and whose original compares low bytes only
 

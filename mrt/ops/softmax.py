@@ -17,17 +17,14 @@ class Softmax(Operator):
     With n terms, numerator and sum stay below 2^31: 16 bits of table, 15 of output, and the sum takes count_bits(n) more.
     """
 
+    input_bits, most_input_bits = INDEX_BITS, 15  # of the distance from the largest input
+    differentiable = True
+
     def reject(self, node, graph, shapes):
-        if node.bool("use_length"):
-            return "use_length=True; pad the input with very negative values instead"
-        return _too_long(shapes[node][0][node.int("axis", -1)])
+        return _reason(node, shapes)
 
     def rewrite(self, node, inputs, r):
-        axis = node.int("axis", -1) % len(r.shape(node.inputs[0]))
-        temperature = node.str("temperature", "None")
-        if temperature not in ("None", "1.0", "1"):
-            inputs = [r.add("_mul_scalar", inputs, {"scalar": repr(1.0 / node.float("temperature"))}, node.name)]
-        return Node("softmax", node.name, inputs, {"axis": axis})
+        return _plain(node, inputs, r)
 
     def nonnegative(self, node, inputs):
         return True
@@ -37,7 +34,7 @@ class Softmax(Operator):
 
     def quantize(self, node, q):
         source, axis = q.source(node, 0), node.int("axis")
-        steps = code_range(INDEX_BITS)
+        steps = code_range(q.input_precision(node))
         scale = steps / q.options.softmax_lambd
         precision = min(arithmetic.bits(q.thresholds[source.name] * scale), 30)
         x = q.at_scale(node, 0, precision, scale)
@@ -76,14 +73,38 @@ class SoftmaxActivation(Operator):
 
 
 @register("softmin", "log_softmax")
-class OfSoftmax(Softmax):
-    """softmax(-x), and log(softmax(x)) by table, down to -softmax_lambd."""
+class OfSoftmax(Operator):
+    """softmax(-x), and x - max(x) + log(max(softmax(x))), whose logarithm is near 0 however far the inputs are apart."""
+
+    instead = "it becomes softmax, which can have a precision"
+
+    def reject(self, node, graph, shapes):
+        return _reason(node, shapes)
 
     def rewrite(self, node, inputs, r):
         if node.op == "softmin":
-            return super().rewrite(node, [r.add("negative", inputs, {}, node.name)], r)
-        share = super().rewrite(node, inputs, r)
-        return Node("log", node.name, [r.add("softmax", share.inputs, share.attrs, node.name)])
+            return _plain(node, [r.add("negative", inputs, {}, node.name)], r)
+        shares = _plain(node, inputs, r)
+        keep = {"axis": shares.int("axis"), "keepdims": "True"}
 
-    def nonnegative(self, node, inputs):
-        return node.op == "softmin"
+        def add(op, *entries, **attrs):
+            return r.add(op, entries, attrs, node.name)
+
+        x, shares = shares.inputs[0], add("softmax", *shares.inputs, **shares.attrs)
+        below = add("broadcast_sub", x, add("max", x, **keep))
+        return Node("broadcast_add", node.name, [below, add("log", add("max", shares, **keep))])
+
+
+def _plain(node, inputs, r):
+    """softmax with the attributes of `node` on `inputs`: its axis counted from the front, the temperature taken out."""
+    axis = node.int("axis", -1) % len(r.shape(node.inputs[0]))
+    if node.str("temperature", "None") not in ("None", "1.0", "1"):
+        inputs = [r.add("_mul_scalar", inputs, {"scalar": repr(1.0 / node.float("temperature"))}, node.name)]
+    return Node("softmax", node.name, inputs, {"axis": axis})
+
+
+def _reason(node, shapes):
+    """Why a softmax cannot be quantized, or None."""
+    if node.bool("use_length"):
+        return "use_length=True; pad the input with very negative values instead"
+    return _too_long(shapes[node][0][node.int("axis", -1)])

@@ -89,22 +89,28 @@ def function_of(node, x, limit=np.inf):
     return values
 
 
-@register("sigmoid", "tanh", "softsign", "exp", "expm1", "hard_sigmoid", "erf", "arctan", "floor", "ceil", "round", "rint",
-          "fix", "trunc", "cbrt")
+@register("sigmoid", "tanh", "softsign", "exp", "expm1", "hard_sigmoid", "erf", "arctan", "cbrt")
 class Table(Operator):
     """Functions of one variable, by table: 12 bits of index, 16 of value."""
+
+    input_bits, most_input_bits = INDEX_BITS, POSITIVE_INDEX_BITS
+    differentiable = True
+
+    def index_bits(self, node, q):
+        """Bits of the index into the table."""
+        return q.input_precision(node)
 
     def nonnegative(self, node, inputs):
         return _function(node).nonnegative
 
     def wanted(self, node, limit, q):
-        return [code_range(POSITIVE_INDEX_BITS if _function(node).positive else INDEX_BITS)]
+        return [code_range(self.index_bits(node, q))]
 
     def quantize(self, node, q):
         function = _function(node)
         threshold = q.thresholds[q.source(node, 0).name]
         threshold = min(threshold or 1.0, function.flat or np.inf)
-        width = POSITIVE_INDEX_BITS if function.positive else INDEX_BITS
+        width = self.index_bits(node, q)
         limit, scale = code_range(width), arithmetic.scale_for(threshold, width)
         codes, lowest = q.at_scale(node, 0, width, scale), 0
         if not function.positive:  # else an index below 0 takes the first entry
@@ -117,10 +123,23 @@ class Table(Operator):
         return np.inf
 
 
+@register("floor", "ceil", "round", "rint", "fix", "trunc")
+class Steps(Table):
+    """Functions that step, by table like the others."""
+
+    differentiable = False  # a gradient of 0 does not say what an error does at a step
+
+
 @register("sqrt", "rsqrt", "log", "log2", "log10", "log1p", "reciprocal")
 class Steep(Table):
     """Functions with a pole, or that start steeply, by table: 15 bits of index where they take positive numbers only. Their
     values saturate at twice the largest one seen in calibration."""
+
+    input_bits = None
+    instead = "the table it is looked up in is as large as it may be"
+
+    def index_bits(self, node, q):
+        return POSITIVE_INDEX_BITS if _function(node).positive else INDEX_BITS
 
     def largest(self, node, q):
         return WIDE_MARGIN * q.thresholds[node.name] or np.inf

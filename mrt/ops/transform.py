@@ -10,6 +10,9 @@ from mrt.ops.base import Operator, register
 class _Move(Operator):
     """Mixes positions of different channels, so the input needs one scale for all of them."""
 
+    instead = "it moves elements and takes them as they come; the operators that compute with them can have a precision"
+    differentiable = True
+
     def quantize(self, node, q):
         return q.follow(node, q.uniform(node, 0))
 
@@ -160,6 +163,8 @@ class SliceChannel(Operator):
 class SliceLike(Operator):
     """The leading part with the extents of the second input, which is needed for its shape alone."""
 
+    instead = "it becomes slice, which takes its input as it comes; the operators that compute with it can have a precision"
+
     def rewrite(self, node, inputs, r):
         shape, like = r.shape(node.inputs[0]), r.shape(node.inputs[1])
         axes = node.tuple("axes") or tuple(range(len(shape)))
@@ -218,6 +223,8 @@ class Repeat(_Move):
 class UpSampling(Operator):
     """Nearest neighbour, by a whole factor."""
 
+    differentiable = True
+
     def reject(self, node, graph, shapes):
         kind = node.str("sample_type")
         if kind != "nearest" or len(node.inputs) > 1:
@@ -231,6 +238,8 @@ class UpSampling(Operator):
 @register("Pad")
 class Pad(Operator):
     """A border of one value around height and width; exported as concatenation with constants."""
+
+    differentiable = True
 
     def reject(self, node, graph, shapes):
         if node.str("mode") != "constant":
@@ -270,6 +279,9 @@ class Pad(Operator):
 class Concat(Operator):
     """Along the channels every input may keep its own scales; along other axes they share one."""
 
+    instead = "its inputs are as fine as its consumers want them; set the precision of those, or that of the outputs"
+    differentiable = True
+
     def nonnegative(self, node, inputs):
         return all(inputs)
 
@@ -306,6 +318,9 @@ class Concat(Operator):
 @register("Embedding")
 class Embedding(Operator):
     """Rows of a table by number."""
+
+    input_bits = 16  # of the table
+    differentiable = False  # row numbers have no gradient
 
     def reject(self, node, graph, shapes):
         return None if graph.is_param(node.inputs[1].node) else "its table is a computed tensor; make it a parameter"

@@ -33,7 +33,7 @@ from mrt.dataset import Mnist  # noqa: E402
 from mrt.errors import MRTError  # noqa: E402
 from mrt.evaluate import Compiled  # noqa: E402
 from mrt.mxnet_bridge import mx  # noqa: E402
-from mrt.quantize import TECHNIQUES, Options  # noqa: E402
+from mrt.techniques import TECHNIQUES  # noqa: E402
 from mrt.transformer import MRT, Model  # noqa: E402
 from mrt.utils import atomic_write  # noqa: E402
 
@@ -41,10 +41,9 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(3, 1, 1)
 CALIBRATION, BATCH = 64, 16
 ZOO_NETS = ("resnet18_v1", "resnet50_v1", "mobilenet1.0", "mobilenetv2_1.0", "squeezenet1.0", "densenet121")
-LEAST = {"weight_granularity": "tensor", "bias_correction": "none", "rounding": "nearest", "two_part_budget": 0}
-OFF = {name: LEAST.get(name, False) for name in TECHNIQUES}
-OPTIONAL = {"rounding": "adaptive", "bias_correction": "empirical"}  # they take longer; chosen before calibration
-ON = {name: Options._field_defaults[name] for name in TECHNIQUES}
+OFF = {name: technique.off for name, technique in TECHNIQUES.items()}
+ON = {name: technique.default for name, technique in TECHNIQUES.items()}
+OPTIONAL = {name: value for name, technique in TECHNIQUES.items() for value in technique.before_calibrate}  # they take longer
 
 
 class Missing(Exception):

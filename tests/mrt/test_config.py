@@ -173,7 +173,7 @@ def test_relative_paths_start_at_the_file(write, tmp_path, monkeypatch):
      ["[QUANTIZATION] Equalize: Preset = original knows nothing of it"]),
     ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nThresholds = a: 1, a: 2", ["'a' is given twice"]),
     ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nThresholds = a=1", ["'a=1' has not the form 'node: 2.64'"]),
-    ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nThresholds = a: -1", ["found -1 for a"]),
+    ("Dataset = mnist", "Dataset = mnist\n[QUANTIZATION]\nThresholds = a: -1", ["'-1' in 'a: -1' is not a number of at least 0"]),
     ("Dataset = mnist", "Dataset = mnist\n[MERGE_MODEL]\nOscale_maps = a: b", ["without [SPLIT_MODEL] Keys"]),
     ("Dataset = mnist", "Dataset = mnist\n[SPLIT_MODEL]\nKeys = a\n  b", ["a comma is missing between 'a' and 'b'"]),
 ])

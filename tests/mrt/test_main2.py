@@ -112,6 +112,32 @@ def test_other_batches_and_the_end_of_the_data(folder, capsys):
     assert "notice: compiled for batches of 7" in printed.err
 
 
+def test_output_precision_is_an_upper_bound(folder, capsys):
+    path = ini(folder)
+    Path(path).write_text(Path(path).read_text().replace("Output_precision = 8", "Output_precision = 30"))
+    assert main2.main([path]) == 0
+    assert "output 30" in capsys.readouterr().out
+    Path(path).write_text(Path(path).read_text().replace("Output_precision = 30", "Output_precision = 33"))
+    assert "net.ini:15: [QUANTIZATION] Output_precision: found '33', expected an integer from 2 to 32" in refused(path, capsys)
+
+
+def test_names_of_no_node_are_refused_with_their_key(folder, capsys):
+    for line in ("Thresholds = nowhere: 1", "Operand_precision = nowhere: 12"):
+        assert f"[QUANTIZATION] {line.split()[0]}: " in refused(ini(folder, QUANTIZATION=line, EVALUATION=None), capsys)
+
+
+def test_zeros_to_calibrate_on_are_noticed(folder, capsys):
+    (folder / "zeros.py").write_text("from mrt.dataset import VisionDataset, register_dataset\n"
+                                     "from mrt.mxnet_bridge import mx\n"
+                                     "@register_dataset('test_main2_zeros')\nclass Zeros(VisionDataset):\n"
+                                     "    def _load_data(self):\n"
+                                     "        self.data = [(mx.nd.zeros(self.ishape), mx.nd.zeros(self.ishape[0]))]\n")
+    path = ini(folder, CALIBRATION="Dataset_module = zeros.py", EVALUATION=None, COMPILATION=None)
+    Path(path).write_text(Path(path).read_text().replace("Dataset = mnist", "Dataset = test_main2_zeros"))
+    assert main2.main([path]) == 0
+    assert "notice: the calibration data holds nothing but zeros" in capsys.readouterr().err
+
+
 def test_sections_left_out(folder, capsys):
     assert main2.main([ini(folder, EVALUATION=None, COMPILATION=None)]) == 0
     printed = capsys.readouterr().out

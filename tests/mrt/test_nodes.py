@@ -73,7 +73,7 @@ def test_all_wrong_names_at_once(folder, capsys):
 
 def test_a_precision_beyond_two_parts(folder, capsys):
     line, = refused(ini(folder, QUANTIZATION=f"Operand_precision = {LAYER}: 16"), capsys)
-    assert f"found 16 for {LAYER}, expected an integer from 2 to 15" in line
+    assert f"'16' in '{LAYER}: 16' is not an integer from 2 to 15" in line
 
 
 def test_names_when_started_behind_a_stage(folder, capsys):

@@ -179,5 +179,5 @@ def test_statistics_are_gathered_only_when_asked_for():
     model = nets.model(nets.small_net(), nets.SMALL_SHAPE)
     model.prepare(nets.SMALL_SHAPE)
     grams = {}
-    calibrate.observe(model.graph, nets.batch(nets.SMALL_SHAPE), {}, mx.cpu(), grams)
+    calibrate.observe(model.graph, [nets.batch(nets.SMALL_SHAPE)], {}, mx.cpu(), grams)
     assert set(grams) == {n.name for n in model.graph.topological() if n.op in ("Convolution", "FullyConnected")}
