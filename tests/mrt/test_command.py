@@ -118,10 +118,18 @@ def test_text_that_stdout_cannot_encode():
                                        ["mrt.main2", "net.ini"], ["mrt.nodes", "net"], ["mrt.inspection", "net.ini"]])
 @pytest.mark.parametrize("package", ["mxnet", "numpy"])
 def test_interrupted_while_importing(tmp_path, arguments, package):
+    interrupted_by_a_package(tmp_path, package, ["-m", *arguments])
+
+
+def test_interrupted_before_training(tmp_path):
+    interrupted_by_a_package(tmp_path, "mxnet", [str(ROOT / "tests" / "mrt" / "train_mnist.py")])
+
+
+def interrupted_by_a_package(tmp_path, package, arguments):
     (tmp_path / package).mkdir()
     interrupt = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
     (tmp_path / package / "__init__.py").write_text(interrupt)
-    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=tmp_path,
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=tmp_path,
                           env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
