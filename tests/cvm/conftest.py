@@ -11,6 +11,7 @@ import cvm_runtime as cvm
 
 ROOT = Path(__file__).resolve().parents[2]
 
+cvm.set_max_threads(3)  # also where there are fewer processors
 EXECUTORS = {
     "formal": cvm.formal(),
     "cpu1": cvm.cpu(threads=1),
