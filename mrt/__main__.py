@@ -15,6 +15,7 @@ def main(argv=None):
     """Run one of COMMANDS with the arguments behind its name; returns the exit status, 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in COMMANDS:
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of nodes may hold any character, the terminal may not
         module = importlib.import_module(COMMANDS[argv[0]][0])  # only now: MXNet takes seconds to import
         return module.main(argv[1:], prog=f"mrt {argv[0]}")
     wanted = argv[:1] in (["-h"], ["--help"])

@@ -161,20 +161,7 @@ class Model:
 
     def fix_original_model(self, model_dir, model_name):
         """Give every node a name of its own and write model_dir/model_name.fixed.json and .params."""
-        taken = set()
-        variables = {}
-
-        def visit(node, inputs):
-            if node.is_variable:
-                taken.add(node.name)
-                return variables.setdefault(node.name, node)
-            name, k = node.name, 0
-            while name in taken:
-                name, k = f"{node.name}_{k}", k + 1
-            taken.add(name)
-            return Node(node.op, name, inputs, node.attrs)
-
-        self.graph = self.graph.rewrite(visit)
+        self.graph = self.graph.with_unique_names()
         self.save(*extend_fname(os.path.join(os.path.expanduser(model_dir), model_name + ".fixed")))
 
 
