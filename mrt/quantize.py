@@ -105,7 +105,8 @@ class Quantizer:
                 self.tensors[node] = self._restored(node)
             else:
                 self.tensors[node] = self.quantized(node)
-        outputs = [self._output(entry) for entry in self.graph.outputs]
+        outputs = [self._constant_output(entry.node) if self.graph.is_param(entry.node) else self._output(entry)
+                   for entry in self.graph.outputs]
         graph = Graph([tensor.entry for tensor in outputs], self.params)
         graph.check_names()
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
@@ -345,6 +346,13 @@ class Quantizer:
             tensor = self.tensors[source]
             return tensor if tensor.is_uniform else self._roomy(source, tensor)
         return self._rescaled(source, code_range(requested))
+
+    def _constant_output(self, source):
+        """An output that does not depend on the input: the constant, as finely as its precision allows."""
+        precision, values = self._requested(source, source.name, DEFAULT_OUTPUT_BITS), self.graph.params[source.name]
+        scale = arithmetic.scale_for(np.abs(values).max(initial=0), precision)
+        codes = arithmetic.quantize(values, scale, precision)
+        return Tensor(self.constant(codes, precision, source.name), scale, precision)
 
     def _roomy(self, source, tensor):
         """An output with one scale and a bit to spare, lest the largest outputs of unseen data end at the same integer. The

@@ -8,20 +8,20 @@ __all__ = ["names_above", "unsupported", "validate"]
 
 
 def names_above(graph, keys):
-    """Names of the operators that no node named in `keys` depends on. None without keys, nor where a key is a node that only
-    preparation makes."""
+    """Names of the operators and inputs that no node named in `keys` depends on. None without keys, nor where a key is a node
+    that only preparation makes."""
     nodes = [graph.find(key) for key in keys]
     if not nodes or None in nodes:
         return frozenset()
     below = set(Graph([Entry(node, 0) for node in nodes], {}).topological())
-    return frozenset(node.name for node in graph.topological() if node not in below and not node.is_variable)
+    return frozenset(node.name for node in graph.topological() if node not in below and not graph.is_param(node))
 
 
 def unsupported(graph, shapes):
-    """List of (node, reason) for every node MRT cannot take."""
+    """List of (node, reason) for every node MRT cannot take, among those whose shapes are known."""
     found = []
     for node in graph.topological():
-        if node.is_variable:
+        if node.is_variable or node not in shapes:
             continue
         if node.kind not in OPERATORS:
             found.append((node, f"the operator is not supported; {SPLIT}, or replace it"))
@@ -33,9 +33,12 @@ def unsupported(graph, shapes):
 
 
 def validate(graph, shapes, above=frozenset()):
-    """UnsupportedError that names every such node at once. Those whose names are in `above` may stay; returns their names."""
-    kept = frozenset(node.name for node, _ in unsupported(graph, shapes) if node.name in above)
-    found = [(node, reason) for node, reason in unsupported(graph, shapes) if node.name not in above]
+    """UnsupportedError that names every such node at once. Those whose names are in `above` may stay; returns their names, and
+    those of the nodes without known shapes."""
+    found = unsupported(graph, shapes)
+    kept = frozenset(node.name for node, _ in found if node.name in above)
+    kept |= {node.name for node in graph.topological() if node not in shapes}
+    found = [(node, reason) for node, reason in found if node.name not in above]
     if found:
         lines = "".join(f"\n  {node.name} ({node.kind}): {reason}" for node, reason in found)
         raise UnsupportedError(f"{len(found)} node{'s' if len(found) > 1 else ''} cannot be quantized:{lines}")
