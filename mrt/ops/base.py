@@ -6,7 +6,7 @@ passes know none of this; adding an operator touches one file of this package.
 """
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
 SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
@@ -59,6 +59,15 @@ class Operator:
         """The largest integer wanted of each input, when consumers want `limit` of the output."""
         return [limit] * len(node.inputs)
 
+    def exact(self, node, largest, q):
+        """For each input the largest integer that its tensor must hold without rounding, or None, when the output must hold the
+        integers up to `largest`, or None, so: numbers of rows must arrive at a table as they are."""
+        return [largest] * len(node.inputs)
+
+    def integral(self, node, inputs, q):
+        """Is every value of the output an integer that its tensor holds without rounding? `inputs`: the same of each input."""
+        return inputs[0]
+
     def quantize(self, node, q):
         """The quantize.Tensor that takes the place of `node` in the integer graph; `q` is the Quantizer."""
         return q.follow(node, q.tensor(node, 0))
@@ -67,6 +76,16 @@ class Operator:
         """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
         raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float and has no counterpart in the runtime; nodes "
                                "restored by set_restore are for debugging and cannot be compiled")
+
+
+class Real(Operator):
+    """An operator that makes real numbers of whatever comes in."""
+
+    def exact(self, node, largest, q):
+        return [None] * len(node.inputs)
+
+    def integral(self, node, inputs, q):
+        return False
 
 
 class Unchanged(Operator):

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import MAX_BITS, WIDE_MARGIN, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register, with_scale
+from mrt.ops.base import Operator, Real, Unchanged, register, with_scale
 
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
@@ -74,6 +74,16 @@ class _Pair(Operator):
 
     target = None
 
+    def exact(self, node, largest, q):
+        """A constant widens the range by its own: numbers of rows are moved by an offset."""
+        constants = [q.param(node, i) for i in (0, 1) if q.is_param(node, i)]
+        if largest is None or not all((values % 1 == 0).all() for values in constants):
+            return [None] * 2
+        return [largest + int(sum(np.abs(values).max(initial=0) for values in constants))] * 2
+
+    def integral(self, node, inputs, q):
+        return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else inputs[i] for i in (0, 1))
+
     def wanted(self, node, limit, q):
         return [code_range(_width(node, q))] * 2
 
@@ -87,11 +97,16 @@ class _Pair(Operator):
     def of_tensors(self, node, q):
         precision = _width(node, q)
         scale = q.wide_scale(node, precision)
+        if all(q.integral[q.source(node, i)] for i in (0, 1)):
+            precision, scale = max(q.integer_bits(node, i) for i in (0, 1)), 1.0
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))
 
     def with_constant(self, node, q, k):
         values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
+        codes = self.integer_constant(node, q, k)
+        if codes is not None:
+            return self._with_codes(node, q, k, tensor, codes)
         codes = _codes(values, tensor, q.shapes[node][0])
         if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
@@ -99,6 +114,14 @@ class _Pair(Operator):
             scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
+        return self._with_codes(node, q, k, tensor, codes)
+
+    def integer_constant(self, node, q, k):
+        """The constant k in the scale of the other operand, where both are integers and nothing has to be rounded; else None."""
+        tensor = q.tensor(node, 1 - k)
+        return _codes(q.param(node, k).astype(np.float64), tensor, q.shapes[node][0]) if q.integral[node] else None
+
+    def _with_codes(self, node, q, k, tensor, codes):
         precision = max(arithmetic.bits(codes), 2)  # a comparison takes its width from its left side, and 1 needs 2 bits
         entries = [tensor.entry, q.constant(codes, precision, node.inputs[k].node.name)]
         return q.result(node, entries if k else entries[::-1], tensor.scale, self.precision(tensor.precision, precision))
@@ -161,6 +184,21 @@ class Greater(_Pair):
     def nonnegative(self, node, inputs):
         return True
 
+    def exact(self, node, largest, q):
+        return [None] * 2
+
+    def integral(self, node, inputs, q):
+        return True
+
+    def integer_constant(self, node, q, k):
+        """An integer is above a number where it is above the largest integer below."""
+        source, tensor = q.source(node, 1 - k), q.tensor(node, 1 - k)
+        if not q.integral[source]:
+            return None
+        limit = code_range(min(tensor.precision + 1, MAX_BITS - 1))
+        codes = (np.floor if k else np.ceil)(q.param(node, k).astype(np.float64) * tensor.scale)
+        return np.clip(codes, -limit, limit).astype(np.int32)
+
     def quantize(self, node, q):
         return super().quantize(node, q)._replace(scale=1.0)
 
@@ -168,6 +206,8 @@ class Greater(_Pair):
 @register("broadcast_mul")
 class Multiply(Unchanged):
     """A factor per channel, or one for all, only changes scales (and signs); other products multiply integers."""
+
+    exact, integral = Real.exact, Real.integral
 
     def nonnegative(self, node, inputs):
         return all(inputs)

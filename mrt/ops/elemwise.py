@@ -111,6 +111,12 @@ class Scale(Operator):
         turned = r.add("negative", inputs, {}, node.name)
         return Node("_mul_scalar", node.name, [turned], {"scalar": repr(-factor)})
 
+    def exact(self, node, largest, q):
+        return [largest if node.float("scalar") % 1 == 0 else None]
+
+    def integral(self, node, inputs, q):
+        return inputs[0] and node.float("scalar") % 1 == 0
+
     def quantize(self, node, q):
         tensor = q.tensor(node, 0)
         return with_scale(node, tensor, tensor.scale / node.float("scalar"), q)
@@ -162,17 +168,27 @@ class Clip(Operator):
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0
 
+    def exact(self, node, largest, q):
+        return [largest if self._whole(node) else None]
+
+    def integral(self, node, inputs, q):
+        return inputs[0] and self._whole(node)
+
+    @staticmethod
+    def _whole(node):
+        return all(node.float(key) % 1 == 0 for key in ("a_min", "a_max"))
+
     def wanted(self, node, limit, q):
         return [code_range(16)]
 
     def quantize(self, node, q):
         low, high = node.float("a_min"), node.float("a_max")
         tensor = q.tensor(node, 0)
-        if low == 0 and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
+        if low == 0 and not q.integral[node] and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
             if q.only_feeds_layers(node):
                 return q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
             return q.saturated(node, tensor._replace(entry=q.add("relu", [tensor.entry], {}, node.name)))
-        tensor = q.requantize(node, 0, 16)
+        tensor = q.tensor(node, 0) if q.integral[node] else q.requantize(node, 0, 16)
         bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
         if bounds[0] >= bounds[1]:
             bounds[1] = bounds[0] + 1

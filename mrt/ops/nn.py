@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.errors import MRTError
 from mrt.graph import Entry, Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import Operator, Real, register
 from mrt.ops.transform import sliced
 from mrt.rounding import MAX_WIDTH, compensated
 
@@ -15,7 +15,7 @@ GRAM_POSITIONS = 1 << 10  # of a sample that its second moments take at most, ev
 LOW_BITS = 7  # at most, of the low part of an operand in two parts
 
 
-class _Weighted(Operator):
+class _Weighted(Real):
     """Sums of products with constant weights (output, ...), and a bias.
 
     Integers: y = sum(x * w) + b with one scale per output channel, s_y = s_x * s_w (Krishnamoorthi, "Quantizing deep

@@ -3,7 +3,7 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.graph import Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import Operator, Real, register
 
 SUM_BITS = 31  # a sum stays below the full width, so that something can still be added to it
 
@@ -45,6 +45,8 @@ class _Reduction(Operator):
 @register("sum")
 class Sum(_Reduction):
     """The sum, in the precision that comes in as far as it fits."""
+
+    exact, integral = Real.exact, Real.integral
 
     def quantize(self, node, q):
         source = q.source(node, 0)

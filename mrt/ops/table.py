@@ -10,6 +10,7 @@ from mrt.graph import Node
 from mrt.ops.base import Operator, register
 
 INDEX_BITS, POSITIVE_INDEX_BITS, VALUE_BITS = 12, 15, 16
+STEPS = ("floor", "ceil", "round", "rint", "fix", "trunc")  # functions whose values are integers
 
 
 def _erf(x):
@@ -97,6 +98,12 @@ class Table(Operator):
     def nonnegative(self, node, inputs):
         return _function(node).nonnegative
 
+    def exact(self, node, largest, q):
+        return [None]
+
+    def integral(self, node, inputs, q):
+        return node.op in STEPS and node in q.exact
+
     def wanted(self, node, limit, q):
         return [code_range(POSITIVE_INDEX_BITS if _function(node).positive else INDEX_BITS)]
 
@@ -138,8 +145,9 @@ class Power(Steep):
 
 
 def table(node, q, index, values):
-    """The Tensor of `values[index]` with the values at 16 bits."""
-    scale = arithmetic.scale_for(np.abs(values).max(), VALUE_BITS)
+    """The Tensor of `values[index]` with the values at 16 bits; as they are where they must be exact integers."""
+    largest = np.abs(values).max()
+    scale = 1.0 if q.integral[node] and largest <= code_range(VALUE_BITS) else arithmetic.scale_for(largest, VALUE_BITS)
     codes = arithmetic.quantize(values, scale, VALUE_BITS).reshape(-1, 1)
     constant = q.constant(codes, VALUE_BITS, f"{node.name}_table")
     return q.result(node, [index, constant], scale, VALUE_BITS, "Custom", {"op_type": "cvm_lut", "in_dim": len(codes)})

@@ -243,12 +243,17 @@ class Pad(Operator):
     def nonnegative(self, node, inputs):
         return inputs[0] and node.float("constant_value", 0.0) >= 0
 
+    def integral(self, node, inputs, q):
+        return inputs[0] and node.float("constant_value", 0.0) % 1 == 0
+
     def quantize(self, node, q):
         value = node.float("constant_value", 0.0)
         if value == 0:
             return q.follow(node, q.tensor(node, 0))
         entry, scale, precision = q.uniform(node, 0)
-        if abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
+        if q.integral[node]:
+            precision = max(precision, arithmetic.bits(value * scale))
+        elif abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
             precision, scale = 16, arithmetic.scale_for(max(q.thresholds[q.source(node, 0).name], abs(value)), 16)
             entry = q.at_scale(node, 0, precision, scale)
         return q.result(node, [entry], scale, precision, attrs={**node.attrs, "constant_value": round(value * scale)})
@@ -273,12 +278,17 @@ class Concat(Operator):
     def nonnegative(self, node, inputs):
         return all(inputs)
 
+    def integral(self, node, inputs, q):
+        return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else known for i, known in enumerate(inputs))
+
     def wanted(self, node, limit, q):
         return [limit if limit <= 2 * code_range(8) else code_range(16)] * len(node.inputs)
 
     def quantize(self, node, q):
         limit = self.wanted(node, q.wanted[node], q)[0]
         count = len(node.inputs)
+        if q.integral[node]:
+            return self._at(node, q, 1.0, max(q.integer_bits(node, i) for i in range(count)))
         if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
             tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i) for i in range(count)]
             sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
@@ -286,9 +296,12 @@ class Concat(Operator):
             scales = np.concatenate([np.broadcast_to(scale, size) for scale, size in zip(scales, sizes)])
             return q.result(node, entries, scales, max(precisions))
         threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
-        scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
+        return self._at(node, q, limit / threshold if threshold > 0 else 1.0, arithmetic.bits(limit))
+
+    def _at(self, node, q, scale, precision):
+        """All inputs at one scale."""
         entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
-                   else q.at_scale(node, i, precision, scale) for i in range(count)]
+                   else q.at_scale(node, i, precision, scale) for i in range(len(node.inputs))]
         return q.result(node, entries, scale, precision)
 
     @staticmethod
@@ -313,10 +326,18 @@ class Embedding(Operator):
     def nonnegative(self, node, inputs):
         return False
 
+    def exact(self, node, largest, q):
+        return [len(q.param(node, 1)), None]
+
+    def integral(self, node, inputs, q):
+        return node in q.exact and (q.param(node, 1) % 1 == 0).all()
+
     def quantize(self, node, q):
         table = q.param(node, 1)
         precision = q.input_precision(node)
         scale = arithmetic.scale_for(np.abs(table).max(), precision)
+        if q.integral[node]:
+            precision, scale = arithmetic.bits(table), 1.0
         codes = q.constant(arithmetic.quantize(table, scale, precision), precision, node.inputs[1].node.name)
         index = q.at_scale(node, 0, arithmetic.bits(len(table)), 1.0)
         return q.result(node, [index, codes], scale, precision)
