@@ -255,9 +255,12 @@ class Graph:
 
     def to_block(self, dtype, ctx=None):
         """An executable gluon SymbolBlock with the parameters loaded in `dtype` on `ctx`, one context or a list."""
+        names = Names(node.name for node in self.topological())
+        outputs = [Entry(Node("_copy", names.fresh("output", entry.node.name), [entry]), 0) if entry.node.is_variable else entry
+                   for entry in self.outputs]  # gluon runs no network of variables alone
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Cannot decide type")  # the inputs may have any
-            block = mx.gluon.SymbolBlock(self.to_symbol(), [mx.sym.var(node.name) for node in self.inputs()])
+            block = mx.gluon.SymbolBlock(Graph(outputs, self.params).to_symbol(), [mx.sym.var(node.name) for node in self.inputs()])
         for name, param in block.collect_params().items():
             param.shape, param.dtype = self.params[name].shape, dtype
             param.initialize(ctx=ctx or mx.cpu(), force_reinit=True)

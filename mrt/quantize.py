@@ -14,6 +14,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
+from mrt.fillers import tamed
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.ops import operator_of
 
@@ -94,6 +95,7 @@ class Quantizer:
         self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
         self.nonnegative = self._never_negative()
         self.exact = self._exact()
+        self.thresholds, self.reach = tamed(self)
         self.integral = self._integral()
         self._sum_bounds = self._shared_bounds()
         self.wanted = self._limits_wanted()
@@ -139,7 +141,7 @@ class Quantizer:
 
     def wide_scale(self, node, precision=16):
         """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
-        largest = self._sum_bounds.get(node) or self._operand_bound(node)
+        largest = self.reach.get(node) or self._sum_bounds.get(node) or self._operand_bound(node)
         return arithmetic.scale_for(WIDE_MARGIN * largest, precision)
 
     def _operand_bound(self, node):

@@ -4,11 +4,16 @@ A class is registered under the names of the operators it handles and says four 
 rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to. The graph
 passes know none of this; adding an operator touches one file of this package.
 """
+import math
+
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
+ENORMOUS = 1e15  # stands for infinity: float32 holds the sum of many squares of it
+FILLING = 1e4  # a constant above may be meant as infinity, whatever it meets
+FAR = 64.0  # a constant so many times further out than it need be is meant as infinity; one nearer costs few bits
 SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
 
 
@@ -43,6 +48,8 @@ def with_scale(node, tensor, scale, q):
 class Operator:
     """The defaults describe an operator that is core, takes one data tensor, and passes scale and precision through."""
 
+    moves = False  # does it move elements and nothing else?
+
     def reject(self, node, graph, shapes):
         """Why this node cannot be quantized, with a remedy, or None. `shapes`: node -> list of output shapes."""
         return None
@@ -68,6 +75,15 @@ class Operator:
         """Is every value of the output an integer that its tensor holds without rounding? `inputs`: the same of each input."""
         return inputs[0]
 
+    def saturation(self, node, room, q):
+        """For each input (below, above): how far beyond all other values one has to be so that it makes no difference how far.
+        None where it always does. `room`: the same of the output."""
+        return [room] * len(node.inputs)
+
+    def largest_output(self, node, bounds):
+        """A bound for the absolute value of the output, from those of the inputs; infinity where they do not tell."""
+        return max(bounds)
+
     def quantize(self, node, q):
         """The quantize.Tensor that takes the place of `node` in the integer graph; `q` is the Quantizer."""
         return q.follow(node, q.tensor(node, 0))
@@ -86,6 +102,12 @@ class Real(Operator):
 
     def integral(self, node, inputs, q):
         return False
+
+    def saturation(self, node, room, q):
+        return [(None, None)] * len(node.inputs)
+
+    def largest_output(self, node, bounds):
+        return math.inf
 
 
 class Unchanged(Operator):

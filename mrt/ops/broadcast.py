@@ -4,8 +4,9 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import MAX_BITS, WIDE_MARGIN, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Real, Unchanged, register, with_scale
+from mrt.ops.base import FAR, FILLING, Operator, Real, Unchanged, register, with_scale
 
+LEAST_BITS = 12  # of a tensor in whose scale a constant is rounded
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
             "elemwise_div": "broadcast_div", "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum"}
@@ -72,6 +73,10 @@ def _width(node, q):
 class _Pair(Operator):
     """Two tensors at one scale, or a tensor and a constant."""
 
+    def limited(self, values, reach):
+        """The constant where the other operand stays within +-`reach`: what lies beyond and makes no difference comes nearer."""
+        return values
+
     target = None
 
     def exact(self, node, largest, q):
@@ -107,11 +112,16 @@ class _Pair(Operator):
         codes = self.integer_constant(node, q, k)
         if codes is not None:
             return self._with_codes(node, q, k, tensor, codes)
-        codes = _codes(values, tensor, q.shapes[node][0])
-        if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+        values = np.clip(values, -q.reach.get(node, np.inf), q.reach.get(node, np.inf))
+        codes = _codes(self.limited(values, code_range(tensor.precision) / np.min(tensor.scale)), tensor, q.shapes[node][0])
+        # the integers may be few, as those of a comparison, whatever the width proven for them
+        used = arithmetic.bits(min(q.thresholds[q.source(node, 1 - k).name] * np.min(tensor.scale), 2.0 ** 40))
+        if tensor.precision < 16 or used < LEAST_BITS or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
-            scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
+            reach = WIDE_MARGIN * q.thresholds[source.name]
+            values = self.limited(values, reach)
+            scale = arithmetic.scale_for(max(reach, np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
         return self._with_codes(node, q, k, tensor, codes)
@@ -130,6 +140,12 @@ class _Pair(Operator):
         return c.emit(node, self.target or node.kind, inputs, {})
 
 
+def _near(values, threshold):
+    """Largest absolute value of a constant, leaving out what is meant as infinity beside numbers up to `threshold`."""
+    sizes = np.abs(values)
+    return float(sizes[sizes <= min(FAR * threshold, FILLING)].max(initial=0))
+
+
 def _codes(values, tensor, shape):
     """A constant in the scale of a tensor of rank `len(shape)`; None when it would not fit 32 bits."""
     scale = tensor.scale
@@ -143,6 +159,19 @@ def _codes(values, tensor, shape):
 class Add(_Pair):
     """a + b."""
 
+    def saturation(self, node, room, q):
+        """One operand may have to make up for the other, except for a constant meant as infinity itself."""
+        sides = []
+        for other in (1, 0):
+            size = q.thresholds[node.inputs[other].node.name]
+            if q.is_param(node, other):
+                size = _near(q.param(node, other), q.thresholds[node.inputs[1 - other].node.name])
+            sides.append(tuple(None if side is None else side + 2 * size for side in room))
+        return sides
+
+    def largest_output(self, node, bounds):
+        return sum(bounds)
+
     @staticmethod
     def precision(a, b):
         return max(a, b) + 1
@@ -155,6 +184,9 @@ class Add(_Pair):
 class Subtract(Add):
     """a - b."""
 
+    def saturation(self, node, room, q):
+        return [super().saturation(node, room, q)[0], super().saturation(node, room[::-1], q)[1]]
+
     def nonnegative(self, node, inputs):
         return False
 
@@ -164,6 +196,12 @@ class Maximum(_Pair):
     """max(a, b)."""
 
     target = "broadcast_max"
+
+    def limited(self, values, reach):
+        return np.maximum(values, -reach)
+
+    def saturation(self, node, room, q):
+        return [(q.thresholds[node.inputs[1 - i].node.name], room[1]) for i in (0, 1)]
 
     @staticmethod
     def precision(a, b):
@@ -176,6 +214,15 @@ class Maximum(_Pair):
 @register("broadcast_greater")
 class Greater(_Pair):
     """1 where a > b, else 0."""
+
+    def limited(self, values, reach):
+        return np.clip(values, -reach, reach)
+
+    def saturation(self, node, room, q):
+        return [(q.thresholds[node.inputs[1 - i].node.name],) * 2 for i in (0, 1)]
+
+    def largest_output(self, node, bounds):
+        return 1.0
 
     @staticmethod
     def precision(a, b):
@@ -204,10 +251,8 @@ class Greater(_Pair):
 
 
 @register("broadcast_mul")
-class Multiply(Unchanged):
+class Multiply(Real, Unchanged):
     """A factor per channel, or one for all, only changes scales (and signs); other products multiply integers."""
-
-    exact, integral = Real.exact, Real.integral
 
     def nonnegative(self, node, inputs):
         return all(inputs)

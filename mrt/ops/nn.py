@@ -5,6 +5,7 @@ from mrt import arithmetic
 from mrt.errors import MRTError
 from mrt.graph import Entry, Node
 from mrt.ops.base import Operator, Real, register
+from mrt.ops.reduce import below_maximum
 from mrt.ops.transform import sliced
 from mrt.rounding import MAX_WIDTH, compensated
 
@@ -342,6 +343,9 @@ class FullyConnected(_Weighted):
 @register("Pooling")
 class Pooling(Operator):
     """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
+
+    def saturation(self, node, room, q):
+        return [below_maximum(node, room, q)]
 
     def reject(self, node, graph, shapes):
         if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):

@@ -56,6 +56,12 @@ class Where(Unchanged):
     def exact(self, node, largest, q):
         return [None, largest, largest]
 
+    def saturation(self, node, room, q):
+        return [(None, None), room, room]
+
+    def largest_output(self, node, bounds):
+        return max(bounds[1:])
+
     def integral(self, node, inputs, q):
         return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else inputs[i] for i in (1, 2))
 
@@ -63,7 +69,7 @@ class Where(Unchanged):
         return [code_range(CHOSEN_BITS)] * 3
 
     def quantize(self, node, q):
-        largest = max(q.thresholds[q.source(node, i).name] for i in (1, 2))
+        largest = q.reach.get(node) or max(q.thresholds[q.source(node, i).name] for i in (1, 2))
         precision, scale = CHOSEN_BITS, arithmetic.scale_for(WIDE_MARGIN * largest, CHOSEN_BITS)
         if q.integral[node]:
             precision, scale = max(q.integer_bits(node, i) for i in (1, 2)), 1.0
@@ -107,6 +113,12 @@ class ArgMax(Operator):
 
     def integral(self, node, inputs, q):
         return True
+
+    def saturation(self, node, room, q):
+        return [(0.0, None)]
+
+    def largest_output(self, node, bounds):
+        return np.inf
 
     def wanted(self, node, limit, q):
         return [code_range(16)]

@@ -32,6 +32,9 @@ class Softmax(Real):
     def nonnegative(self, node, inputs):
         return True
 
+    def saturation(self, node, room, q):
+        return [(q.options.softmax_lambd,) * 2]
+
     def wanted(self, node, limit, q):
         return [code_range(16)]
 

@@ -69,6 +69,10 @@ _FUNCTIONS = {
 }
 
 
+# below 0, how far from where they are 0 or -1 for 16 bits
+_VANISHING = dict.fromkeys(("exp", "expm1", "softrelu", "elu", "selu", "gelu"), 16.0)
+
+
 def _function(node):
     """The _Function of a node."""
     function = _FUNCTIONS[node.str("act_type", node.op)]
@@ -101,6 +105,13 @@ class Table(Operator):
     def exact(self, node, largest, q):
         return [None]
 
+    def saturation(self, node, room, q):
+        flat = _function(node).flat
+        return [(flat or _VANISHING.get(node.str("act_type", node.op)), flat)]
+
+    def largest_output(self, node, bounds):
+        return np.inf
+
     def integral(self, node, inputs, q):
         return node.op in STEPS and node in q.exact
 
@@ -121,7 +132,7 @@ class Table(Operator):
 
     def largest(self, node, q):
         """Bound of the values in the table."""
-        return np.inf
+        return WIDE_MARGIN * q.thresholds[node.name] or np.inf if node.op in ("exp", "expm1") else np.inf
 
 
 @register("sqrt", "rsqrt", "log", "log2", "log10", "log1p", "reciprocal")

@@ -4,11 +4,13 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Entry, Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import ENORMOUS, Operator, register
 
 
 class _Move(Operator):
     """Mixes positions of different channels, so the input needs one scale for all of them."""
+
+    moves = True
 
     def quantize(self, node, q):
         return q.follow(node, q.uniform(node, 0))
@@ -238,7 +240,8 @@ class Pad(Operator):
         return None if len(shapes[node][0]) == 4 else "its input does not have rank 4 (NCHW); reshape before it"
 
     def rewrite(self, node, inputs, r):
-        return Node("Pad", node.name, inputs, node.attrs)
+        value = float(np.clip(node.float("constant_value", 0.0), -ENORMOUS, ENORMOUS))
+        return Node("Pad", node.name, inputs, {**node.attrs, "constant_value": repr(value)})
 
     def nonnegative(self, node, inputs):
         return inputs[0] and node.float("constant_value", 0.0) >= 0
@@ -247,7 +250,7 @@ class Pad(Operator):
         return inputs[0] and node.float("constant_value", 0.0) % 1 == 0
 
     def quantize(self, node, q):
-        value = node.float("constant_value", 0.0)
+        value = float(np.clip(node.float("constant_value", 0.0), -q.reach.get(node, np.inf), q.reach.get(node, np.inf)))
         if value == 0:
             return q.follow(node, q.tensor(node, 0))
         entry, scale, precision = q.uniform(node, 0)
@@ -289,13 +292,13 @@ class Concat(Operator):
         count = len(node.inputs)
         if q.integral[node]:
             return self._at(node, q, 1.0, max(q.integer_bits(node, i) for i in range(count)))
-        if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
+        if node not in q.reach and node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
             tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i) for i in range(count)]
             sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
             entries, scales, precisions = zip(*tensors)
             scales = np.concatenate([np.broadcast_to(scale, size) for scale, size in zip(scales, sizes)])
             return q.result(node, entries, scales, max(precisions))
-        threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
+        threshold = q.reach.get(node) or max(q.thresholds[q.source(node, i).name] for i in range(count))
         return self._at(node, q, limit / threshold if threshold > 0 else 1.0, arithmetic.bits(limit))
 
     def _at(self, node, q, scale, precision):

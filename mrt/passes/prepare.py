@@ -1,5 +1,6 @@
 """From any network MRT takes to one made of core operators alone, with one input called `data`."""
 from mrt.graph import Entry, Graph
+from mrt.passes.finite import finite_constants
 from mrt.passes.fold_batch_norm import fold_batch_norm
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.inputs import name_input
@@ -33,6 +34,6 @@ def prepare(graph, input_shape=None, keys=()):
     kept = validate(graph, known_shapes(graph), names_above(graph, keys))
     graph = fold_batch_norm(graph, kept)
     graph = rewrite(graph, known_shapes(graph), kept)
-    graph = fold_constants(graph)
+    graph = finite_constants(fold_constants(graph))
     known_shapes(graph)
     return graph

@@ -6,6 +6,10 @@ from mrt.ops.base import SPLIT
 
 __all__ = ["names_above", "unsupported", "validate"]
 
+# operators to which an infinite number is a bound or a filler
+BOUNDED = ("Pad", *(f"_{name}_scalar" for name in (
+    "plus", "minus", "rminus", "maximum", "minimum", "greater", "greater_equal", "lesser", "lesser_equal")))
+
 
 def names_above(graph, keys):
     """Names of the operators and inputs that no node named in `keys` depends on. None without keys, nor where a key is a node
@@ -26,10 +30,19 @@ def unsupported(graph, shapes):
         if node.kind not in OPERATORS:
             found.append((node, f"the operator is not supported; {SPLIT}, or replace it"))
             continue
-        reason = OPERATORS[node.kind].reject(node, graph, shapes)
+        reason = _not_finite(node) or OPERATORS[node.kind].reject(node, graph, shapes)
         if reason:
             found.append((node, reason))
     return found
+
+
+def _not_finite(node):
+    """Why an attribute that is not finite has no meaning here, or None."""
+    for key in node.attrs:
+        number = not key.startswith("__") and node.str(key).lstrip("+-").lower()
+        if node.op != "clip" and (number == "nan" or (number in ("inf", "infinity") and node.op not in BOUNDED)):
+            return f"{key}={node.str(key)}; write a finite number"
+    return None
 
 
 def validate(graph, shapes, above=frozenset()):

@@ -171,7 +171,7 @@ IMAGES = {
     "broadcast_add": pair(S.broadcast_add), "broadcast_sub": pair(S.broadcast_sub), "broadcast_mul": pair(S.broadcast_mul),
     "broadcast_maximum": pair(S.broadcast_maximum)[::2], "broadcast_minimum": pair(S.broadcast_minimum)[1::2],
     "broadcast_greater": pair(S.broadcast_greater)[::2], "broadcast_lesser": pair(S.broadcast_lesser)[1::5],
-    "broadcast_lesser_equal": pair(S.broadcast_lesser_equal)[1::2],
+    "broadcast_lesser_equal": [lambda t, x: (x > 0.5) * -2 + 0.3] + pair(S.broadcast_lesser_equal)[1::2],
     "broadcast_greater_equal": pair(S.broadcast_greater_equal)[::5],
     "where": [lambda t, x: S.where(x > 0.5, x, t.layer()), lambda t, x: S.where(S.relu(x), S.negative(x), x * 0.3),
               lambda t, x: S.where(t.constant(values=t.rng.integers(0, 2, t.shape)), x, t.layer()),
