@@ -260,7 +260,8 @@ class Graph:
                    for entry in self.outputs]  # gluon runs no network of variables alone
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Cannot decide type")  # the inputs may have any
-            block = mx.gluon.SymbolBlock(Graph(outputs, self.params).to_symbol(), [mx.sym.var(node.name) for node in self.inputs()])
+            block = mx.gluon.SymbolBlock(Graph(outputs, self.params).to_symbol(),
+                                         [mx.sym.var(node.name) for node in self.inputs()])
         for name, param in block.collect_params().items():
             param.shape, param.dtype = self.params[name].shape, dtype
             param.initialize(ctx=ctx or mx.cpu(), force_reinit=True)

@@ -8,7 +8,8 @@ import math
 
 from mrt.errors import UnsupportedError
 
-__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged",
+           "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
 ENORMOUS = 1e15  # stands for infinity: float32 holds the sum of many squares of it

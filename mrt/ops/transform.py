@@ -123,10 +123,10 @@ def _items(node, key, rank):
     return values + [None] * (rank - len(values))
 
 
-def sliced(name, entry, axis, begin, end, rank):
-    ranges = [[None] * rank, [None] * rank]
-    ranges[0][axis], ranges[1][axis] = begin, end
-    return Node("slice", name, [entry], {"begin": str(tuple(ranges[0])), "end": str(tuple(ranges[1]))})
+def sliced(name, entry, axis, begin, end, rank, step=1):
+    ranges = {"begin": [None] * rank, "end": [None] * rank, "step": [1] * rank}
+    ranges["begin"][axis], ranges["end"][axis], ranges["step"][axis] = begin, end, step
+    return Node("slice", name, [entry], {key: str(tuple(values)) for key, values in ranges.items() if key != "step" or step != 1})
 
 
 @register("slice_axis")
@@ -218,13 +218,35 @@ class Repeat(_Move):
 
 @register("UpSampling")
 class UpSampling(Operator):
-    """Nearest neighbour, by a whole factor."""
+    """By a whole factor: nearest neighbour, of several inputs to the size of the first one's result, which are concatenated or
+    summed; or with weights, a transposed convolution."""
+
+    moves = True
 
     def reject(self, node, graph, shapes):
-        kind = node.str("sample_type")
-        if kind != "nearest" or len(node.inputs) > 1:
-            return f"sample_type={kind} with {len(node.inputs)} inputs; use nearest with one input"
+        if node.str("sample_type") == "bilinear" and not graph.is_param(node.inputs[1].node):
+            return "its weight is a computed tensor; make it a parameter"
         return None
+
+    def rewrite(self, node, inputs, r):
+        scale = node.int("scale")
+        if node.str("sample_type") == "bilinear":
+            channels = r.shape(node.inputs[0])[1]
+            attrs = {"kernel": (2 * scale - scale % 2,) * 2, "stride": (scale,) * 2, "pad": (scale // 2,) * 2,
+                     "num_filter": channels, "num_group": channels, "no_bias": True}
+            return r.again(Node("Deconvolution", node.name, inputs, attrs), node.inputs)
+        sizes = [r.shape(entry)[2] for entry in node.inputs]
+        scales = [sizes[0] * scale // size for size in sizes]
+        if len(inputs) == 1:
+            return Node(node.op, node.name, inputs, {"scale": scale, "sample_type": "nearest", "num_args": 1})
+        parts = [r.add(node.op, [entry], {"scale": times, "sample_type": "nearest", "num_args": 1}, node.name)
+                 for entry, times in zip(inputs, scales)]
+        if node.str("multi_input_mode", "concat") == "concat":
+            return Node("Concat", node.name, parts, {"dim": 1, "num_args": len(parts)})
+        total = parts[0]
+        for part in parts[1:-1]:
+            total = r.add("broadcast_add", [total, part], {}, node.name)
+        return Node("broadcast_add", node.name, [total, parts[-1]])
 
     def export(self, node, inputs, c):
         return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
@@ -232,16 +254,38 @@ class UpSampling(Operator):
 
 @register("Pad")
 class Pad(Operator):
-    """A border of one value around height and width; exported as concatenation with constants."""
+    """A border around height and width: of one value, exported as concatenation with constants; of copies of the edge; or of what
+    a mirror there would show."""
 
     def reject(self, node, graph, shapes):
-        if node.str("mode") != "constant":
-            return f"mode={node.str('mode')}; use constant"
         return None if len(shapes[node][0]) == 4 else "its input does not have rank 4 (NCHW); reshape before it"
 
     def rewrite(self, node, inputs, r):
+        if node.str("mode") != "constant":
+            return self._copied(node, inputs[0], r.shape(node.inputs[0]), r)
         value = float(np.clip(node.float("constant_value", 0.0), -ENORMOUS, ENORMOUS))
         return Node("Pad", node.name, inputs, {**node.attrs, "constant_value": repr(value)})
+
+    @staticmethod
+    def _copied(node, entry, shape, r):
+        """Along each axis the rows of the border, and what lies between them, one after the other."""
+        widths, reflect = node.tuple("pad_width"), node.str("mode") == "reflect"
+        for axis in (2, 3):
+            before, after, last = widths[2 * axis], widths[2 * axis + 1], shape[axis] - 1
+            if reflect:
+                stop = last - 1 - after
+                ranges = [(before, 0, -1), (last - 1, stop if stop >= 0 else None, -1)]
+            else:
+                ranges = [(0, 1, 1), (last, None, 1)]
+            parts = [entry]
+            for place, count, (begin, end, step) in zip((0, 2), (before, after), ranges):
+                if count:
+                    part = Entry(sliced(r.name(node.name), entry, axis, begin, end, 4, step), 0)
+                    part = part if reflect else r.add("repeat", [part], {"repeats": count, "axis": axis}, node.name)
+                    parts.insert(place, part)
+            if len(parts) > 1:
+                entry = r.add("Concat", parts, {"dim": axis, "num_args": len(parts)}, node.name)
+        return entry
 
     def nonnegative(self, node, inputs):
         return inputs[0] and node.float("constant_value", 0.0) >= 0

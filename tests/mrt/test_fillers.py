@@ -43,7 +43,8 @@ CASES = {
     "subtracted": lambda t, x, V: S.softmax(x - some(t, V)), "negated": lambda t, x, V: S.softmin(x + some(t, V)),
     "mask_moved": lambda t, x, V: S.softmax(S.transpose(S.Reshape(x + some(t, -V), shape=(0, 2, 3)), axes=(0, 2, 1)), axis=1),
     "mask_and_bias": lambda t, x, V: S.softmax(S.broadcast_add(x + some(t, -V), t.constant(6))),
-    "masks": lambda t, x, V: S.softmax(x + some(t, -V) + some(t, -V)), "log_softmax": lambda t, x, V: S.log_softmax(x + some(t, -1)),
+    "masks": lambda t, x, V: S.softmax(x + some(t, -V) + some(t, -V)),
+    "log_softmax": lambda t, x, V: S.log_softmax(x + some(t, -1)),
     "where": lambda t, x, V: S.softmax(S.where(some(t), t.constant(values=np.full(SHAPE, -V)), x)),
     "where_twice": lambda t, x, V: S.softmax(S.where(some(t), t.constant(values=np.full(SHAPE, -V)), S.where(
         some(t), t.constant(values=np.full(SHAPE, -V)), x))),
@@ -58,6 +59,8 @@ CASES = {
     "concat": lambda t, x, V: S.softmax(S.concat(x, t.constant(values=np.full(SHAPE, -V)))),
     "stack": lambda t, x, V: S.max(S.stack(x, t.constant(values=np.full(SHAPE, -V)), axis=1), axis=1),
     "pad": lambda t, x, V: S.Pooling(padded(x, -V), kernel=(2, 2), pool_type="max"),
+    "outside": lambda t, x, V: S.relu(S.Pooling(image(x), kernel=(1, 2), stride=(4, 1), pooling_convention="full")),
+    "outside_padded": lambda t, x, V: S.relu(S.Pooling(image(x), kernel=(1, 1), stride=(2, 4), pooling_convention="full")),
     "pad_softmax": lambda t, x, V: S.softmax(padded(x, -V, 0), axis=2),
 }
 FINITE = {  # masks that are made of tensors, and one above, which gives no number where it is infinite

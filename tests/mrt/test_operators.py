@@ -29,6 +29,13 @@ MEANINGFUL = 0.5  # a bound says something when it is, on average, below this pa
 OFTEN = 1 / 3  # as that of the operator on the plain input must, and so many of those that add worst cases of several layers
 
 
+def bilinear(t, scale):
+    """The weights of a bilinear interpolation, as mx.init.Bilinear makes them."""
+    size = 2 * scale - scale % 2
+    row = 1 - abs(np.arange(size) / scale - (2 * scale - 1 - scale % 2) / (2 * scale))
+    return t.constant(values=np.broadcast_to(np.outer(row, row), (4, 1, size, size)))
+
+
 class Draw:
     """Random attributes and constants for one network."""
 
@@ -103,6 +110,15 @@ def number(function, *values):
     return [lambda t, x, v=v: function(x, v) for v in values]
 
 
+# pooling of 4 rows and 5 columns whose last windows lie outside: on both sides of where they end, with padding, without
+OUTSIDE = [{"kernel": (1, 1), "stride": (4, 4)}, {"kernel": (2, 1), "stride": (3, 5)},
+           {"kernel": (2, 2), "stride": (6, 4), "pad": (1, 1), "count_include_pad": False}]
+
+
+def left(x, columns=5):
+    return S.slice(x, begin=(0, 0, 0, 0), end=(2, 4, 4, columns))
+
+
 # operator -> functions of (Draw, input). The network holds the operator, whatever else it holds.
 IMAGES = {
     "Convolution": [
@@ -125,7 +141,9 @@ IMAGES = {
                 pool("avg", kernel=(3, 3), stride=(2, 2), pad=(1, 1), pooling_convention="full", count_include_pad=False),
                 pool("sum", kernel=(3, 3), stride=(2, 2), pooling_convention="full"),
                 pool("avg", kernel=(2, 2), global_pool=True), pool("sum", kernel=(2, 2)),
-                pool("sum", kernel=(2, 2), global_pool=True)],
+                pool("sum", kernel=(2, 2), global_pool=True),
+                *(lambda t, x, kind=kind, attrs=attrs: S.relu(pool(kind, pooling_convention="full", **attrs)(t, left(x)))
+                  for kind in ("avg", "sum") for attrs in OUTSIDE)],
     "_contrib_AdaptiveAvgPooling2D": [lambda t, x: S.contrib.AdaptiveAvgPooling2D(x, output_size=1),
                                       lambda t, x: S.contrib.AdaptiveAvgPooling2D(x, output_size=(2, 3)),
                                       lambda t, x: S.contrib.AdaptiveAvgPooling2D(x, output_size=4)],
@@ -149,7 +167,7 @@ IMAGES = {
     **{name: [lambda t, x, name=name: getattr(S, name)(x * 3)] for name in ("floor", "ceil", "round", "rint", "fix", "trunc")},
     "negative": [lambda t, x: S.negative(x)],
     "abs": [lambda t, x: S.abs(x)],
-    "square": [lambda t, x: S.square(x)],
+    "square": [lambda t, x: S.left(x, 4)],
     "_power_scalar": [lambda t, x: x ** 2, lambda t, x: x ** 3, lambda t, x: (S.abs(x) + 0.3) ** -0.75,
                       lambda t, x: (S.abs(x) + 0.3) ** -2, lambda t, x: x ** 1],
     "_rpower_scalar": number(lambda x, v: v ** (x * 0.3), 2.0, 0.5, 1.0),
@@ -161,7 +179,7 @@ IMAGES = {
     "_rminus_scalar": number(lambda x, v: v - x, 0.3, -2.5, 0),
     "_maximum_scalar": number(lambda x, v: S.maximum(x, v), 0.3, -0.5, 0, 100),
     "_minimum_scalar": number(lambda x, v: S.minimum(x, v), 0.3, -0.5, 0),
-    "_greater_scalar": number(lambda x, v: x > v, 0.3, -0.5, 0),
+    "_greater_scalar": [*number(lambda x, v: x > v, 0.3, -0.5, 0), lambda t, x: (x > 0.5) * -2 + 0.3],
     "_lesser_scalar": number(lambda x, v: x < v, 0.3), "_lesser_equal_scalar": number(lambda x, v: x <= v, 0.3, -0.5),
     "_greater_equal_scalar": number(lambda x, v: x >= v, 0.3),
     "clip": [*(lambda t, x, low=low, high=high: S.clip(x, low, high)
@@ -171,7 +189,7 @@ IMAGES = {
     "broadcast_add": pair(S.broadcast_add), "broadcast_sub": pair(S.broadcast_sub), "broadcast_mul": pair(S.broadcast_mul),
     "broadcast_maximum": pair(S.broadcast_maximum)[::2], "broadcast_minimum": pair(S.broadcast_minimum)[1::2],
     "broadcast_greater": pair(S.broadcast_greater)[::2], "broadcast_lesser": pair(S.broadcast_lesser)[1::5],
-    "broadcast_lesser_equal": [lambda t, x: (x > 0.5) * -2 + 0.3] + pair(S.broadcast_lesser_equal)[1::2],
+    "broadcast_lesser_equal": pair(S.broadcast_lesser_equal)[1::2],
     "broadcast_greater_equal": pair(S.broadcast_greater_equal)[::5],
     "where": [lambda t, x: S.where(x > 0.5, x, t.layer()), lambda t, x: S.where(S.relu(x), S.negative(x), x * 0.3),
               lambda t, x: S.where(t.constant(values=t.rng.integers(0, 2, t.shape)), x, t.layer()),
@@ -206,7 +224,11 @@ IMAGES = {
                                                    stride=(2, 3), pad=(1, 0), no_bias=False),
                       lambda t, x: S.Deconvolution(x, t.constant(4, 1, 2, 2), kernel=(2, 2), num_filter=2, num_group=2,
                                                    stride=(2, 2), adj=(1, 0)),
-                      lambda t, x: S.Deconvolution(x, t.constant(4, 3, 2, 2), kernel=(2, 2), num_filter=3, dilate=(2, 1))],
+                      lambda t, x: S.Deconvolution(x, t.constant(4, 3, 2, 2), kernel=(2, 2), num_filter=3, dilate=(2, 1)),
+                      *(lambda t, x, size=size: S.Deconvolution(
+                          left(x), t.constant(values=abs(t.rng.normal(size=(4, 2, 4, 3)))), kernel=(4, 3), num_filter=2,
+                          stride=(2, 2), target_shape=size)
+                        for size in ((10, 11), (9, 10), (8, 9)))],
     "_contrib_BilinearResize2D": [lambda t, x: S.contrib.BilinearResize2D(x, height=9, width=11),
                                   lambda t, x: S.contrib.BilinearResize2D(x, height=3, width=8, align_corners=False),
                                   lambda t, x: S.contrib.BilinearResize2D(x, scale_height=2, scale_width=2, mode="odd_scale")],
@@ -252,10 +274,20 @@ IMAGES = {
     "broadcast_to": [lambda t, x: S.broadcast_to(S.max(x, axis=1, keepdims=True), shape=(0, 3, 0, 0))],
     "broadcast_like": [lambda t, x: S.broadcast_like(S.mean(x, axis=(2, 3), keepdims=True), t.layer())],
     "broadcast_axis": [lambda t, x: S.broadcast_axis(S.sum(x, axis=(1, 2), keepdims=True), axis=(1, 2), size=(3, 2))],
-    "UpSampling": [lambda t, x: S.UpSampling(x, scale=2, sample_type="nearest")],
+    "UpSampling": [lambda t, x: S.UpSampling(x, scale=2, sample_type="nearest"),
+                   lambda t, x: S.UpSampling(x, S.relu(t.layer()), scale=2, sample_type="nearest", num_args=2),
+                   lambda t, x: S.UpSampling(left(x, 4), S.Pooling(left(t.layer(), 4), kernel=(2, 2), stride=(2, 2)), left(x, 4),
+                                             scale=3, sample_type="nearest", num_args=3, multi_input_mode="sum"),
+                   *(lambda t, x, n=n: S.UpSampling(x, bilinear(t, n), scale=n, sample_type="bilinear", num_filter=4, num_args=2)
+                     for n in (2, 3)),
+                   lambda t, x: S.UpSampling(x, t.constant(4, 1, 4, 4), scale=2, sample_type="bilinear", num_filter=4,
+                                             num_args=2)],
     "Pad": [lambda t, x: S.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 2, 0, 3)),
             lambda t, x: S.Pad(x, mode="constant", pad_width=(0, 0, 0, 0, 2, 0, 1, 1), constant_value=0.4),
-            lambda t, x: S.Pad(S.relu(x), mode="constant", pad_width=(0, 0, 0, 0, 0, 0, 1, 1), constant_value=-0.5)],
+            lambda t, x: S.Pad(S.relu(x), mode="constant", pad_width=(0, 0, 0, 0, 0, 0, 1, 1), constant_value=-0.5),
+            *(lambda t, x, mode=mode, w=w: S.Pad(x, mode=mode, pad_width=(0, 0, 0, 0, *w))
+              for mode, w in (("reflect", (4, 4, 1, 2)), ("reflect", (0, 3, 2, 0)), ("edge", (3, 1, 0, 9)),
+                              ("edge", (0, 0, 1, 1))))],
     "Concat": [lambda t, x: S.concat(x, t.layer() * 0.01, S.relu(t.layer())), lambda t, x: S.concat(x, t.layer() * 100, dim=2),
                lambda t, x: S.concat(t.layer() * 0.01, x, dim=-1), lambda t, x: S.concat(x, x, dim=0), lambda t, x: S.concat(x),
                lambda t, x: S.concat(x, t.constant(2, 3, *t.shape[2:]), dim=1)],
@@ -280,6 +312,10 @@ OTHERS = {
                                                           pad=(2,), stride=(2,), dilate=(2,), no_bias=True, layout="NCW")],
                "BatchNorm": [lambda t, x: S.BatchNorm(S.Convolution(x, t.constant(4, 3, 2), t.constant(4), kernel=(2,),
                                                                     num_filter=4), fix_gamma=False)],
+               "Pooling": [pool(kind, **attrs) for kind in ("max", "avg", "sum")
+                           for attrs in ({"kernel": (2,)}, {"kernel": (3,), "stride": (2,), "pad": (1,)},
+                                         {"kernel": (2,), "stride": (2,), "pooling_convention": "full"},
+                                         {"kernel": (1,), "global_pool": True})],
                "where": [lambda t, x: S.where(x > 0.5, x, t.layer())], "argmax": [lambda t, x: S.argmax(x, axis=1)],
                "LayerNorm": [lambda t, x: S.LayerNorm(x, t.constant(5), t.constant(5))],
                "softmax": [lambda t, x: S.softmax(x), lambda t, x: S.softmax(x, axis=1)],
@@ -529,11 +565,10 @@ REJECTED = [
                                                                 no_bias=True),
                                                kernel=t.shape[2:], num_filter=2, no_bias=True, name="y"),
      "weight or bias is a computed tensor", "make both parameters"),
-    ("Pooling", lambda t, x: S.Pooling(S.Reshape(x, shape=(0, 0, -1)), kernel=(2,), name="y"), "not two-dimensional", "reshape"),
+    ("Pooling", lambda t, x: S.Pooling(S.expand_dims(x, axis=4), kernel=(2, 2, 1), name="y"), "not one- or two-dimensional",
+     "reshape"),
     ("Pooling", lambda t, x: S.Pooling(x, kernel=(2, 2), pool_type="lp", p_value=2, name="y"), "pool_type=lp",
      "use max, avg or sum"),
-    ("Pooling", lambda t, x: S.Pooling(S.slice(x, begin=(0, 0, 0, 0), end=(2, 4, 4, 4)), kernel=(1, 1), stride=(4, 4), name="y",
-                                       pooling_convention="full"), "last window lies outside", "use pooling_convention=valid"),
     ("BatchNorm", lambda t, x: S.BatchNorm(x, axis=3, name="y"), "axis=3", "transposing before it"),
     ("BatchNorm", lambda t, x: S.BatchNorm(x, S.mean(x, axis=1, exclude=True), name="y"), "gamma, beta or a running statistic",
      "make them parameters"),
@@ -554,9 +589,9 @@ REJECTED = [
      "20000 terms", "at most 16383"),
     ("Reshape", lambda t, x: S.Reshape(x, shape=(-1, 0), reverse=True, name="y"), "reverse=True", "write the shape out"),
     ("reshape_like", lambda t, x: S.reshape_like(x, x, lhs_begin=1, rhs_begin=1, name="y"), "part of the shape", "use Reshape"),
-    ("UpSampling", lambda t, x: S.UpSampling(x, t.constant(4, 1, 4, 4), scale=2, sample_type="bilinear", num_filter=4, name="y"),
-     "sample_type=bilinear", "use nearest"),
-    ("Pad", lambda t, x: S.Pad(x, mode="edge", pad_width=(0, 0, 0, 0, 1, 1, 1, 1), name="y"), "mode=edge", "use constant"),
+    ("UpSampling", lambda t, x: S.UpSampling(x, S.Reshape(S.slice(x, begin=(0, 0, 0, 0), end=(1, 4, 4, 4)), shape=(4, 1, 4, 4)),
+                                             scale=2, sample_type="bilinear", num_filter=4, num_args=2, name="y"),
+     "weight is a computed tensor", "make it a parameter"),
     ("Pad", lambda t, x: S.Pad(S.expand_dims(x, axis=4), mode="constant", pad_width=(0, 0, 0, 0, 0, 0, 1, 1, 0, 0), name="y"),
      "rank 4", "reshape before it"),
     ("Embedding", lambda t, x: S.Embedding(t.constant(3), S.Reshape(x, shape=(-1, 2)), input_dim=int(np.prod(t.shape)) // 2,
@@ -578,9 +613,6 @@ REJECTED = [
     ("Deconvolution", lambda t, x: S.Deconvolution(x, S.tile(S.slice(x, begin=(0, 0, 0, 0), end=(1, 1, 2, 2)), reps=(4, 1, 1, 1)),
                                                    kernel=(2, 2), num_filter=1, name="y"),
      "weight or bias is a computed", "make both parameters"),
-    ("Deconvolution", lambda t, x: S.Deconvolution(x, kernel=(2, 2), stride=(2, 2), num_filter=1, target_shape=(9, 9),
-                                                   name="y"),
-     "target_shape is set", "give pad and adj"),
     ("Deconvolution", lambda t, x: S.Deconvolution(x, kernel=(2, 2), stride=(2, 2), dilate=(2, 2), num_filter=1, name="y"),
      "stride and dilate", "set one of them to 1"),
     ("Deconvolution", lambda t, x: S.Deconvolution(x, kernel=(2, 2), pad=(2, 2), num_filter=1, name="y"), "padding is larger",
