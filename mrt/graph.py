@@ -24,7 +24,7 @@ from mrt.mxnet_bridge import mx
 from mrt.params_file import load_params, save_params
 from mrt.utils import atomic_write
 
-__all__ = ["Entry", "Graph", "Names", "Node", "invoke"]
+__all__ = ["Entry", "Graph", "Names", "Node", "function_of", "invoke"]
 
 Entry = namedtuple("Entry", "node index")
 Entry.__doc__ = "Output number `index` of `node`."
@@ -287,9 +287,17 @@ class Graph:
 def invoke(node, arrays):
     """Run one operator node with MXNet on a list of NDArray; returns the list of its outputs."""
     attrs = {k: v for k, v in node.attrs.items() if not k.startswith("__")}
-    function = getattr(mx.nd, node.op, None) or getattr(mx.nd._internal, node.op)
-    result = function(*arrays, **attrs)
+    result = function_of(node.op)(*arrays, **attrs)
     return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def function_of(op):
+    """MXNet's function on NDArray for an operator, or None; those with a prefix are in modules of their own."""
+    for prefix in ("contrib", "linalg", "image", "random", "sparse"):
+        module, begin = getattr(mx.nd, prefix), f"_{prefix}_"
+        if op.startswith(begin) and hasattr(module, op[len(begin):]):
+            return getattr(module, op[len(begin):])
+    return getattr(mx.nd, op, None) or getattr(mx.nd._internal, op, None)
 
 
 def run_in_step(graph, batches, dtype="float32", ctx=None, compute=invoke):

@@ -117,7 +117,7 @@ class _Pair(Operator):
         # the integers may be few, as those of a comparison, whatever the width proven for them
         used = arithmetic.bits(min(q.thresholds[q.source(node, 1 - k).name] * np.min(tensor.scale), 2.0 ** 40))
         if tensor.precision < 16 or used < LEAST_BITS or codes is None \
-                or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+                or self.precision(tensor.precision, 1) > MAX_BITS or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
             reach = WIDE_MARGIN * q.thresholds[source.name]

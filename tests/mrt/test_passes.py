@@ -290,3 +290,23 @@ def test_several_inputs_below_the_keys_become_one():
     model = Model(symbol, {})
     model.prepare({"a": (2, 3), "b": (2, 3), "label": (2, 3)}, ["sum"])
     assert model.input_names() == ["data"]
+
+
+@pytest.mark.parametrize("build", [
+    lambda w: mx.sym.contrib.div_sqrt_dim(w), lambda w: mx.sym.contrib.BilinearResize2D(w, height=4, width=4),
+    lambda w: mx.sym.linalg.gemm2(w, w)])
+def test_constants_of_operators_with_prefixes_are_folded(build):
+    w = np.random.default_rng(0).normal(size=(1, 1, 4, 4))
+    model = nets.model(mx.sym.broadcast_add(mx.sym.var("data"), build(mx.sym.var("w", shape=w.shape))), (2, 3, 4, 4), w=w)
+    x = nets.batch((2, 3, 4, 4))
+    wanted = nets.run(model, x)[0]
+    model.prepare((2, 3, 4, 4))
+    assert [node.op for node in model.graph.topological()] == ["null", "null", "broadcast_add"]
+    np.testing.assert_allclose(nets.run(model, x)[0], wanted, rtol=1e-6)
+
+
+def test_constants_of_operators_that_cannot_be_computed_are_named():
+    w = mx.sym.var("w", shape=(1, 4)).as_np_ndarray()
+    model = nets.model(mx.sym.broadcast_add(mx.sym.var("data"), mx.sym.np.sin(w).as_nd_ndarray()), (2, 4))
+    with pytest.raises(UnsupportedError, match=r"\(_npi_sin\): the operator is not supported"):
+        model.prepare((2, 4))
