@@ -167,7 +167,7 @@ IMAGES = {
     **{name: [lambda t, x, name=name: getattr(S, name)(x * 3)] for name in ("floor", "ceil", "round", "rint", "fix", "trunc")},
     "negative": [lambda t, x: S.negative(x)],
     "abs": [lambda t, x: S.abs(x)],
-    "square": [lambda t, x: S.left(x, 4)],
+    "square": [lambda t, x: S.square(x)],
     "_power_scalar": [lambda t, x: x ** 2, lambda t, x: x ** 3, lambda t, x: (S.abs(x) + 0.3) ** -0.75,
                       lambda t, x: (S.abs(x) + 0.3) ** -2, lambda t, x: x ** 1],
     "_rpower_scalar": number(lambda x, v: v ** (x * 0.3), 2.0, 0.5, 1.0),
