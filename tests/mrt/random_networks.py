@@ -111,11 +111,12 @@ class Network:
         rank = self.choice(*ANY)
         size = {2: (6,), 3: (3, 8), 4: (4, self.whole(5, 8), self.whole(5, 8))}[rank]
         self.shapes["data"], self._inputs["data"] = (BATCH, *size), S.var("data")
-        x = self._inputs["data"]
-        self._kept = [(x, self.shapes["data"])]
+        self._kept = [(self._inputs["data"], self.shapes["data"])]
         for name in names:
             ranks, build = BUILDERS[name]
-            x = self._step(self._fitted(self._kept[-1][0], self._kept[-1][1], ranks), build)
+            if not self._step(*self._fitted(*self._kept[-1], ranks), build):
+                # values too large, or too many of them, to go on with
+                assert self._step(*self._small(*self._kept[-1], ranks), build), f"no values in range: seed {self.seed}, {name}"
         return self._heads()
 
     def _shape(self, symbol):
@@ -125,22 +126,24 @@ class Network:
     def _fitted(self, x, shape, ranks):
         """(x, shape) with one of the ranks."""
         if len(shape) not in ranks or int(np.prod(shape)) > MOST or min(shape) < 1 + (len(shape) == 4) or shape[0] != BATCH:
-            rank = ranks[self.rng.integers(len(ranks))]
-            flat = S.Reshape(x, shape=(BATCH, -1))
-            size = {2: (6,), 3: (3, 8), 4: (4, 6, 5)}[rank]
-            count = int(np.prod(shape)) // BATCH
-            if int(np.prod(shape)) % BATCH:
-                flat, count = S.broadcast_add(S.Reshape(self._inputs["data"], shape=(BATCH, -1)), S.max(x)), \
-                    int(np.prod(self.shapes["data"])) // BATCH
-            x = S.FullyConnected(flat, self.weights(int(np.prod(size)), count), self.constant(int(np.prod(size))),
-                                 num_hidden=int(np.prod(size)))
-            x = S.Reshape(x, shape=(BATCH, *size)) if rank > 2 else x
-            shape = (BATCH, *size)
-            self._kept.append((x, shape))
+            x, shape = self._small(x, shape, ranks)
         if len(self._kept) == 1 or self.rng.random() < 0.3:  # a layer now and then
             x = self._layer(x, shape)
             self._kept.append((x, shape))
         return x, shape
+
+    def _small(self, x, shape, ranks):
+        """(symbol, shape) of a dense layer with few outputs of size 1, in one of the ranks."""
+        rank = ranks[self.rng.integers(len(ranks))]
+        size = {2: (6,), 3: (3, 8), 4: (4, 6, 5)}[rank]
+        flat, count, many = S.Reshape(x, shape=(BATCH, -1)), int(np.prod(shape)) // BATCH, int(np.prod(size))
+        if int(np.prod(shape)) % BATCH:  # nothing per sample is left
+            data = S.Reshape(self._inputs["data"], shape=(BATCH, -1))
+            flat, count = S.broadcast_add(data, S.max(x)), int(np.prod(self.shapes["data"])) // BATCH
+        x = S.tanh(S.FullyConnected(flat, self.weights(many, count), self.constant(many), num_hidden=many))
+        x = S.Reshape(x, shape=(BATCH, *size)) if rank > 2 else x
+        self._kept.append((x, (BATCH, *size)))
+        return self._kept[-1]
 
     def _layer(self, x, shape):
         """A layer that keeps the shape."""
@@ -150,16 +153,16 @@ class Network:
         return S.FullyConnected(x, self.weights(shape[-1], shape[-1]), self.constant(shape[-1]), num_hidden=shape[-1],
                                 flatten=False)
 
-    def _step(self, fitted, build):
-        x, shape = fitted
-        for _ in range(20):
+    def _step(self, x, shape, build):
+        """Append what a builder makes of x, unless nothing it makes has values in range; whether it did."""
+        for _ in range(10):
             y = build(self, x, shape)
             found = self._shape(y)
             values = self._evaluated(y)
             if np.isfinite(values).all() and abs(values).max() <= LARGEST and values.size <= MOST:
                 self._kept.append((y, found))
-                return y
-        raise AssertionError(f"no values in range: seed {self.seed}")
+                return True
+        return False
 
     def _evaluated(self, symbol):
         return _outputs(symbol, {**self._batch(0), **self.even})[0]
