@@ -217,7 +217,7 @@ class Greater(_Pair):
     """1 where a > b, else 0."""
 
     def limited(self, values, reach):
-        return np.clip(values, -reach, reach)
+        return np.clip(values, -1.01 * reach, 1.01 * reach)  # beyond whatever the other operand can be
 
     def saturation(self, node, room, q):
         return [(q.thresholds[node.inputs[1 - i].node.name],) * 2 for i in (0, 1)]

@@ -159,7 +159,7 @@ class Network:
             y = build(self, x, shape)
             found = self._shape(y)
             values = self._evaluated(y)
-            if np.isfinite(values).all() and abs(values).max() <= LARGEST and values.size <= MOST:
+            if 0 < values.size <= MOST and np.isfinite(values).all() and abs(values).max() <= LARGEST:
                 self._kept.append((y, found))
                 return True
         return False

@@ -38,6 +38,9 @@ CASES = {
     "clip": lambda t, x, V: S.clip(x, -V, V), "clip_above": lambda t, x, V: S.clip(x, 0, V),
     "clip_below": lambda t, x, V: S.clip(x, -V, 0.5),
     "compare": lambda t, x, V: S.broadcast_lesser(S.concat(x, x * 0.1), t.constant(values=[V] * 5 + [-V] + [V] * 6)) * 0.1,
+    "compare_steps": lambda t, x, V: S.concat(*(f(S.trunc(x) * 2) for f in (
+        lambda y: y < 40, lambda y: y <= 40, lambda y: y > -40, lambda y: y >= -40, lambda y: y >= 40, lambda y: y > V,
+        lambda y: y >= V, lambda y: y < V, lambda y: y >= S.ones_like(y) * 0.5))),
     "compare_number": lambda t, x, V: S.concat(x < V, x > V, x >= -V, x <= -V),
     "mask": lambda t, x, V: S.softmax(x + some(t, -V)),
     "subtracted": lambda t, x, V: S.softmax(x - some(t, V)), "negated": lambda t, x, V: S.softmin(x + some(t, V)),
