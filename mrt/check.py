@@ -27,7 +27,7 @@ from mrt.graph import Graph
 from mrt.ops import OPERATORS, integer
 from mrt.ops.refused import Refused
 from mrt.passes.heads import without_losses
-from mrt.passes.prepare import prepare, with_input
+from mrt.passes.prepare import known_shapes, prepare, with_input
 from mrt.passes.validate import names_above, unsupported
 from mrt.utils import model_files, shortened
 
@@ -38,13 +38,13 @@ def findings(graph, input_shape=None, keys=()):
     """List of {"operator", "node", "reason", "remedy"} for every node that cannot be quantized. `input_shape` and
     `keys` as for Model.prepare. ModelError when names, inputs or shapes are wrong."""
     graph = without_losses(graph)
-    named = with_input(graph, input_shape)
+    named = with_input(graph, input_shape, keys)
     unknown = [key for key in keys if named.find(key) is None]
     if unknown:
         raise ModelError(f"the network has no node {', '.join(unknown)} to be split at")
     found = []
     above = names_above(named, keys)
-    for node, text in unsupported(named, named.infer_shapes()):
+    for node, text in unsupported(named, known_shapes(named)):
         if node.name in above:
             continue
         reason, _, remedy = text.rpartition("; ")

@@ -12,6 +12,7 @@ import ast
 import contextlib
 import io
 import json
+import logging
 import re
 import warnings
 from collections import namedtuple
@@ -23,7 +24,7 @@ from mrt.mxnet_bridge import mx
 from mrt.params_file import load_params, save_params
 from mrt.utils import atomic_write, plain_error, read_text
 
-__all__ = ["Entry", "Graph", "Names", "Node", "first_line", "invoke"]
+__all__ = ["Entry", "Graph", "Names", "Node", "first_line", "function_of", "invoke"]
 
 Entry = namedtuple("Entry", "node index")
 Entry.__doc__ = "Output number `index` of `node`."
@@ -64,10 +65,7 @@ class Node:
         text = self.attrs.get(key)
         if text is None:
             return default
-        try:
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text).replace("L", ""))
-        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter for what is nested too deeply
-            value = text
+        value = _literal(text)
         if not accept(value):
             raise ModelError(f"node {self.name} ({self.kind}): attribute {key}={text!r}, expected {expected}")
         return value
@@ -76,6 +74,7 @@ class Node:
         return self._value(key, default, lambda v: isinstance(v, int), "an integer")
 
     def float(self, key, default=None):
+        """The number, which may be infinite or not a number: `inf`, `-inf`, `nan` as MXNet writes them."""
         return self._value(key, default, lambda v: isinstance(v, (int, float)), "a number")
 
     def bool(self, key, default=False):
@@ -96,10 +95,13 @@ class Names:
         self.taken = set(taken)
 
     def fresh(self, stage, hint):
+        return self.numbered(f"mrt_{stage}_{hint}")
+
+    def numbered(self, name):
         k = 0
-        while f"mrt_{stage}_{hint}_{k}" in self.taken:
+        while f"{name}_{k}" in self.taken:
             k += 1
-        return self.take(f"mrt_{stage}_{hint}_{k}")
+        return self.take(f"{name}_{k}")
 
     def take(self, name):
         self.taken.add(name)
@@ -160,8 +162,30 @@ class Graph:
                 twice.append(node.name)
             seen.add(node.name)
         if twice:
-            raise ModelError(f"node names must be unique; given more than once: {', '.join(twice)}. "
-                             "Rename them in the network, or call Model.fix_original_model first.")
+            raise ModelError(f"node names must be unique; given more than once: {', '.join(twice)}. Rename them")
+
+    def with_unique_names(self):
+        """The same graph with a name of its own for every node: a gluon block that calls one activation twice gives both calls
+        one name. The first keeps it, later ones become `name_0`, `name_1`, ...; names given once stay. Variables of one name are
+        one variable, and keep it whatever else is called so."""
+        names = Names(node.name for node in self.topological())
+        variables, used, renamed = {}, {node.name for node in self.topological() if node.is_variable}, []
+
+        def visit(node, inputs):
+            if node.is_variable:
+                return variables.setdefault(node.name, node)
+            if node.name not in used:
+                used.add(node.name)
+                return node.with_inputs(inputs)
+            renamed.append((node.name, names.numbered(node.name)))
+            return Node(node.op, renamed[-1][1], inputs, node.attrs)
+
+        graph = self.rewrite(visit)
+        if renamed:
+            logging.getLogger("mrt.graph").warning(
+                "node names must be unique; given more than once and renamed: %s",
+                ", ".join(f"{old} -> {new}" for old, new in renamed))
+        return graph
 
     # --- changing it
 
@@ -217,14 +241,14 @@ class Graph:
         """From an mx.sym.Symbol and a dictionary of NDArray or numpy arrays."""
         nodes, heads = _parse(symbol.tojson())
         arrays = {name: value if isinstance(value, np.ndarray) else value.asnumpy() for name, value in params.items()}
-        return Graph([Entry(nodes[e[0]], e[1]) for e in heads], arrays)
+        return Graph([Entry(nodes[e[0]], e[1]) for e in heads], arrays).with_unique_names()
 
     def to_symbol(self):
         """The mx.sym.Symbol; the parameters are `self.params`."""
         index = {node: i for i, node in enumerate(self.topological())}
         nodes = [{"op": n.op, "name": n.name, **({"attrs": n.attrs} if n.attrs else {}),
                   "inputs": [[index[e.node], e.index, 0] for e in n.inputs]} for n in self.topological()]
-        text = json.dumps({"nodes": nodes, "arg_nodes": [i for i, n in enumerate(self.topological()) if n.is_variable],
+        text = _mxnet_json({"nodes": nodes, "arg_nodes": [i for i, n in enumerate(self.topological()) if n.is_variable],
                            "node_row_ptr": list(range(len(nodes) + 1)),
                            "heads": [[index[e.node], e.index, 0] for e in self.outputs],
                            "attrs": {"mxnet_version": ["int", 10901]}})
@@ -232,9 +256,13 @@ class Graph:
 
     def to_block(self, dtype, ctx=None):
         """An executable gluon SymbolBlock with the parameters loaded in `dtype` on `ctx`, one context or a list."""
+        names = Names(node.name for node in self.topological())
+        outputs = [Entry(Node("_copy", names.fresh("output", entry.node.name), [entry]), 0) if entry.node.is_variable else entry
+                   for entry in self.outputs]  # gluon runs no network of variables alone
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Cannot decide type")  # the inputs may have any
-            block = mx.gluon.SymbolBlock(self.to_symbol(), [mx.sym.var(node.name) for node in self.inputs()])
+            block = mx.gluon.SymbolBlock(Graph(outputs, self.params).to_symbol(),
+                                         [mx.sym.var(node.name) for node in self.inputs()])
         for name, param in block.collect_params().items():
             param.shape, param.dtype = self.params[name].shape, dtype
             param.initialize(ctx=ctx or mx.cpu(), force_reinit=True)
@@ -246,7 +274,7 @@ class Graph:
         """Read a checkpoint: MXNet symbol JSON and an NDArray dictionary, as written by `export`, `save_checkpoint`,
         `collect_params().save` or `save_parameters`."""
         nodes, heads = _parse(_upgrade(_symbol_text(symbol_file), symbol_file))
-        graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {})
+        graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {}).with_unique_names()
         return Graph(graph.outputs, load_params(graph, symbol_file, params_file))
 
     def save(self, symbol_file, params_file, more=None):
@@ -258,9 +286,17 @@ class Graph:
 def invoke(node, arrays):
     """Run one operator node with MXNet on a list of NDArray; returns the list of its outputs."""
     attrs = {k: v for k, v in node.attrs.items() if not k.startswith("__")}
-    function = getattr(mx.nd, node.op, None) or getattr(mx.nd._internal, node.op)
-    result = function(*arrays, **attrs)
+    result = function_of(node.op)(*arrays, **attrs)
     return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def function_of(op):
+    """MXNet's function on NDArray for an operator, or None; those with a prefix are in modules of their own."""
+    for prefix in ("contrib", "linalg", "image", "random", "sparse"):
+        module, begin = getattr(mx.nd, prefix), f"_{prefix}_"
+        if op.startswith(begin) and hasattr(module, op[len(begin):]):
+            return getattr(module, op[len(begin):])
+    return getattr(mx.nd, op, None) or getattr(mx.nd._internal, op, None)
 
 
 def run_in_step(graph, batches, dtype="float32", ctx=None, compute=invoke):
@@ -294,6 +330,21 @@ def run_in_step(graph, batches, dtype="float32", ctx=None, compute=invoke):
             waiting[entry.node] -= 1
             if not waiting[entry.node]:
                 alive.pop(entry.node, None)
+
+
+def _mxnet_json(document):
+    """JSON text that MXNet reads: it knows no \\u escapes."""
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _literal(text):
+    """The value of an attribute's text, or the text where it is none of Python's literals, infinity, or not a number."""
+    for read in (ast.literal_eval, float):
+        try:
+            return read({"true": "True", "false": "False"}.get(text, text).replace("L", ""))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter for what is nested too deeply
+            continue
+    return text
 
 
 def _lookup(done, entry):
@@ -349,7 +400,7 @@ def _upgrade(text, path):
         raise ModelError(f"{path} holds operators that MXNet {mx.__version__} does not have: {', '.join(unknown)}. "
                          "Split the network before them or replace them")
     try:
-        return mx.sym.load_json(text).tojson()
+        return mx.sym.load_json(_mxnet_json(document)).tojson()
     except mx.MXNetError as error:
         raise ModelError(f"{path}: MXNet cannot load it: {first_line(error)}") from error
 

@@ -211,6 +211,11 @@ class Run:
     def split(self):
         """Cut the model behind the nodes named in Keys."""
         self.base, self.top = self.model.split(list(self.settings.split_model.keys))
+        others = [name for name in self.top.input_names() if name not in self.base.output_names()]
+        if others:
+            raise MRTError(f"what lies behind {', '.join(self.settings.split_model.keys)} needs {', '.join(others)} besides, and "
+                           "the compiled network has one input; save the network without the outputs that need it, or with "
+                           "those nodes as its outputs")
         if self.settings.split_model.dump:
             with self._keeping("SPLIT_MODEL"):
                 self.base.save(*extend_fname(self._kept(".base")))

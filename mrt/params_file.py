@@ -50,8 +50,9 @@ def load_params(graph, symbol_file, params_file):
     """
     stored = {re.sub(r"^(arg|aux):", "", name): value for name, value in _read(params_file).items()}
     variables = [node for node in graph.topological() if node.is_variable]
-    names = _match(variables, stored, _required(graph), symbol_file, params_file)
-    return {name: _checked(name, stored[source], params_file) for name, source in names.items()}
+    required = _required(graph)
+    names = _match(variables, stored, required, symbol_file, params_file)
+    return {name: _checked(name, stored[source], params_file, name in required) for name, source in names.items()}
 
 
 def read_arrays(params_file, prefix):
@@ -162,10 +163,10 @@ def _natural(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _checked(name, value, path):
+def _checked(name, value, path, of_layer):
     if value.dtype.kind == "f":
         value = value.astype(np.float32, copy=False)
-        if not np.isfinite(value).all():
+        if np.isnan(value).any() or (of_layer and not np.isfinite(value).all()):  # else infinity may be a bound, or a mask
             raise ModelError(f"parameter {name} in {path} holds {int((~np.isfinite(value)).sum())} values of {value.size} that "
                              "are not finite; the training has diverged, or the file is damaged")
     return value

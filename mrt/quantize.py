@@ -15,6 +15,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
+from mrt.fillers import tamed
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.input_precisions import INPUT_PRECISIONS
 from mrt.ops import operator_of
@@ -26,6 +27,7 @@ DEFAULT_OUTPUT_BITS = 16
 RESTORED_BITS = 16
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
+MOST_INPUT_BITS = 30  # of an input of row numbers and others
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
 SUMS = ("broadcast_add", "broadcast_sub")
@@ -76,6 +78,9 @@ class Quantizer:
         self._names = Names(node.name for node in graph.topological())
         self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
         self.nonnegative = self._never_negative()
+        self.exact = self._exact()
+        self.thresholds, self.reach = tamed(self)
+        self.integral = self._integral()
         self._sum_bounds = self._shared_bounds()
         self.wanted = self._limits_wanted()
 
@@ -89,7 +94,8 @@ class Quantizer:
                 self.tensors[node] = self._restored(node)
             else:
                 self.tensors[node] = self.quantized(node)
-        outputs = [self._output(entry) for entry in self.graph.outputs]
+        outputs = [self._constant_output(entry.node) if self.graph.is_param(entry.node) else self._output(entry)
+                   for entry in self.graph.outputs]
         graph = Graph([tensor.entry for tensor in outputs], self.params)
         graph.check_names()
         return Quantized(graph, outputs, {node.name: t.scale for node, t in self.tensors.items()},
@@ -119,7 +125,7 @@ class Quantizer:
 
     def wide_scale(self, node, precision=16):
         """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
-        largest = self._sum_bounds.get(node) or self._operand_bound(node)
+        largest = self.reach.get(node) or self._sum_bounds.get(node) or self._operand_bound(node)
         return arithmetic.scale_for(WIDE_MARGIN * largest, precision)
 
     def _operand_bound(self, node):
@@ -152,6 +158,13 @@ class Quantizer:
                 tensor = tensor, 0
             self._requantized[key] = tensor
         return self._requantized[key]
+
+    def integer_bits(self, node, i):
+        """Bits of input i of a node where it holds integers without rounding, at scale 1."""
+        if self.is_param(node, i):
+            return arithmetic.bits(self.param(node, i))
+        source = self.source(node, i)
+        return arithmetic.bits(max(self.exact.get(source, 0), WIDE_MARGIN * self.thresholds[source.name], 1))
 
     def only_feeds_layers(self, node):
         """Do all consumers of a node take it as `operand`?"""
@@ -271,6 +284,27 @@ class Quantizer:
                 found[node] = operator_of(node).nonnegative(node, [found[e.node] for e in node.inputs])
         return found
 
+    def _exact(self):
+        """node -> the largest integer that its tensor must hold without rounding, because it numbers the rows of a table."""
+        found = {}
+        for node in reversed(self.graph.topological()):
+            if not node.is_variable:
+                for entry, largest in zip(node.inputs, operator_of(node).exact(node, found.get(node), self)):
+                    if largest is not None:
+                        found[entry.node] = max(found.get(entry.node, 0), largest)
+        return found
+
+    def _integral(self):
+        """node -> are its values integers, and its tensor free of rounding?"""
+        found = {}
+        for node in self.graph.topological():
+            if node.is_variable:
+                found[node] = node in self.exact and not self.graph.is_param(node)
+            else:  # float32 has no integers of its own beyond 2^24
+                found[node] = (node.name not in self.options.restore and self.thresholds[node.name] < 2 ** 24
+                               and operator_of(node).integral(node, [found[e.node] for e in node.inputs], self))
+        return found
+
     def _limits_wanted(self):
         """node -> the largest integer any consumer wants it to reach, from the outputs backwards."""
         wanted = dict.fromkeys(self.graph.topological(), 0)
@@ -316,11 +350,37 @@ class Quantizer:
     def _input(self, node):
         precision = self.options.precisions.get(node.name, {}).get("out_key", 8)
         scale = arithmetic.scale_for(self.thresholds[node.name], precision)
-        rows = [len(self.param(user, 1)) for user in self._consumers[node] if user is not None and user.op == "Embedding"]
-        if rows and len(rows) == len(self._consumers[node]):  # numbers of rows are integers already
-            precision, scale = max(arithmetic.bits(count) for count in rows), 1.0
+        if node in self.exact:
+            precision, scale = self._of_rows(node, precision)
         variable = Node(node.op, node.name, attrs={**node.attrs, "precision": precision})
         return Tensor(Entry(variable, 0), scale, precision)
+
+    def _of_rows(self, node, precision):
+        """(precision, scale) of an input of which a part, or all, are numbers of rows: a power of two as the scale keeps those
+        exact, and is as fine as the real numbers beside them would have it in `precision` bits."""
+        largest, real = max(self.exact[node], self.thresholds[node.name]), self._real_parts(node)
+        finest = max([1.0] + [code_range(precision) / threshold for threshold in real])
+        scale = 2.0 ** int(np.ceil(np.log2(finest)))
+        width = arithmetic.bits(largest * scale)
+        if width > MOST_INPUT_BITS:
+            raise MRTError(f"the input {node.name} holds numbers of rows up to {largest:.6g} and real numbers that need steps of "
+                           f"1/{scale:.0f}; together these are {width} bits, of at most {MOST_INPUT_BITS}. Feed the real numbers "
+                           "multiplied by a constant, or set a lower input precision")
+        return width, scale
+
+    def _real_parts(self, node):
+        """Thresholds of what real numbers are made of, behind operators that pass integers on."""
+        found = []
+        for user in self._consumers[node]:
+            if user is None:
+                continue
+            places = [i for i, entry in enumerate(user.inputs) if entry.node is node]
+            passed = operator_of(user).exact(user, 1, self)
+            if any(passed[i] is None for i in places):
+                found += [self.thresholds[node.name]] if self.thresholds[node.name] > 0 else []
+            elif user.op != "Embedding":
+                found += self._real_parts(user)
+        return found
 
     def _output(self, entry):
         source = entry.node
@@ -341,6 +401,13 @@ class Quantizer:
         if (tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)) or threshold * finest >= limit:
             return self._rescaled(source, limit)
         return self._rescale(source, tensor, limit, limit / finest, expected=threshold)
+
+    def _constant_output(self, source):
+        """An output that does not depend on the input: the constant, as finely as its precision allows."""
+        precision, values = self._requested(source, source.name, DEFAULT_OUTPUT_BITS), self.graph.params[source.name]
+        scale = arithmetic.scale_for(np.abs(values).max(initial=0), precision)
+        codes = arithmetic.quantize(values, scale, precision)
+        return Tensor(self.constant(codes, precision, source.name), scale, precision)
 
     def _roomy(self, source, tensor):
         """An output with one scale and a bit to spare, lest the largest outputs of unseen data end at the same integer. The

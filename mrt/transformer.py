@@ -112,7 +112,8 @@ class Model:
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
         filled in, {name: shape}, or None to take the shape the symbol declares. With the shapes of several inputs they become
         one flat input, all their elements in the order of `input_names()`. `keys`: names of the nodes where `split` will
-        cut, if it will; above them, operators that are not supported stay as they are.
+        cut, if it will; above them, operators that are not supported stay as they are, and so do inputs whose shapes are not
+        given.
 
         Errors: ModelError for names, inputs, shapes; UnsupportedError (a NotImplementedError) that lists every operator MRT
         cannot quantize.
@@ -133,8 +134,8 @@ class Model:
                                                f"no such node in the prepared network: {', '.join(unknown)}" if unknown else
                                                "no keys given"))
         chosen = [node for node in self.graph.topological() if node.name in set(keys)]
-        shapes = self.graph.infer_shapes()
         base = Graph([Entry(node, 0) for node in chosen], self.graph.params)
+        shapes = base.infer_shapes()
         top = self.graph.rewrite(lambda node, inputs: Node("null", node.name, attrs={"__shape__": shapes[node][0]})
                                  if node in chosen else node.with_inputs(inputs))
         return Model.of(base), Model.of(top)
@@ -172,20 +173,7 @@ class Model:
     def fix_original_model(self, model_dir, model_name):
         """Give every node a name of its own and write model_dir/model_name.fixed.json and .params."""
         model_dir, model_name = arguments.path("model_dir", model_dir), arguments.path("model_name", model_name)
-        taken = set()
-        variables = {}
-
-        def visit(node, inputs):
-            if node.is_variable:
-                taken.add(node.name)
-                return variables.setdefault(node.name, node)
-            name, k = node.name, 0
-            while name in taken:
-                name, k = f"{node.name}_{k}", k + 1
-            taken.add(name)
-            return Node(node.op, name, inputs, node.attrs)
-
-        self.graph = self.graph.rewrite(visit)
+        self.graph = self.graph.with_unique_names()
         self.save(*extend_fname(os.path.join(model_dir, model_name + ".fixed")))
 
 
@@ -200,6 +188,10 @@ class MRT:
         arguments.instance("the model", model, Model, "a prepared Model")
         if model.graph.find("data") is None:
             raise StateError("the model has no input called data: call Model.prepare first")
+        others = [name for name in model.input_names() if name != "data"]
+        if others:
+            raise StateError(f"the model has other inputs than data: {', '.join(others)}; Model.split it at the keys it was "
+                             "prepared with, and quantize the base")
         self.current_model = model
         self.old_names = model.output_names()
         self.th_dict, self.scales, self.restore_names, self.channels = {}, {}, set(), {}

@@ -10,6 +10,7 @@ from mrt.ops import (  # noqa: F401
     reduce,
     refused,
     resize,
+    rows,
     select,
     softmax,
     table,

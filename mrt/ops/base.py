@@ -5,11 +5,17 @@ rewritten to core operators, how a core operator becomes integers, and which run
 attributes what else others ask: is it a layer, does it have a gradient, at how many bits does it take its inputs. The graph
 passes know none of this; adding an operator touches one file of this package.
 """
+import math
+
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "is_layer", "operator_of", "register", "with_scale"]
+__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "is_layer",
+           "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
+ENORMOUS = 1e15  # stands for infinity: float32 holds the sum of many squares of it
+FILLING = 1e4  # a constant above may be meant as infinity, whatever it meets
+FAR = 64.0  # a constant so many times further out than it need be is meant as infinity; one nearer costs few bits
 SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
 
 
@@ -54,6 +60,7 @@ class Operator:
     instead = None  # what to set where its inputs cannot have a precision
     differentiable = None  # does MXNet compute its gradient, and does that say how errors pass? Every core operator decides
     is_layer = False  # sums of products with constant weights, and a bias
+    moves = False  # does it move elements and nothing else?
 
     @property
     def is_core(self):
@@ -76,6 +83,24 @@ class Operator:
         """The largest integer wanted of each input, when consumers want `limit` of the output."""
         return [limit] * len(node.inputs)
 
+    def exact(self, node, largest, q):
+        """For each input the largest integer that its tensor must hold without rounding, or None, when the output must hold the
+        integers up to `largest`, or None, so: numbers of rows must arrive at a table as they are."""
+        return [largest] * len(node.inputs)
+
+    def integral(self, node, inputs, q):
+        """Is every value of the output an integer that its tensor holds without rounding? `inputs`: the same of each input."""
+        return inputs[0]
+
+    def saturation(self, node, room, q):
+        """For each input (below, above): how far beyond all other values one has to be so that it makes no difference how far.
+        None where it always does. `room`: the same of the output."""
+        return [room] * len(node.inputs)
+
+    def largest_output(self, node, bounds):
+        """A bound for the absolute value of the output, from those of the inputs; infinity where they do not tell."""
+        return max(bounds)
+
     def quantize(self, node, q):
         """The quantize.Tensor that takes the place of `node` in the integer graph; `q` is the Quantizer."""
         return q.follow(node, q.tensor(node, 0))
@@ -84,6 +109,22 @@ class Operator:
         """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
         raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float and has no counterpart in the runtime; nodes "
                                "restored by set_restore are for debugging and cannot be compiled")
+
+
+class Real(Operator):
+    """An operator that makes real numbers of whatever comes in."""
+
+    def exact(self, node, largest, q):
+        return [None] * len(node.inputs)
+
+    def integral(self, node, inputs, q):
+        return False
+
+    def saturation(self, node, room, q):
+        return [(None, None)] * len(node.inputs)
+
+    def largest_output(self, node, bounds):
+        return math.inf
 
 
 class Unchanged(Operator):

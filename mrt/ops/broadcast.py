@@ -4,8 +4,9 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import MAX_BITS, WIDE_MARGIN, code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, Unchanged, register, with_scale
+from mrt.ops.base import FAR, FILLING, Operator, Real, Unchanged, register, with_scale
 
+LEAST_BITS = 12  # of a tensor in whose scale a constant is rounded
 # MXNet has a name for equal shapes and one for broadcasting; the latter is core
 _ALIASES = {"elemwise_add": "broadcast_add", "elemwise_sub": "broadcast_sub", "elemwise_mul": "broadcast_mul",
             "elemwise_div": "broadcast_div", "_maximum": "broadcast_maximum", "_minimum": "broadcast_minimum"}
@@ -72,9 +73,23 @@ class Minimum(Operator):
 class _Pair(Operator):
     """Two tensors at one scale, or a tensor and a constant."""
 
+    def limited(self, values, reach):
+        """The constant where the other operand stays within +-`reach`: what lies beyond and makes no difference comes nearer."""
+        return values
+
     target = None
     input_bits = 16
     differentiable = True
+
+    def exact(self, node, largest, q):
+        """A constant widens the range by its own: numbers of rows are moved by an offset."""
+        constants = [q.param(node, i) for i in (0, 1) if q.is_param(node, i)]
+        if largest is None or not all((values % 1 == 0).all() for values in constants):
+            return [None] * 2
+        return [largest + int(sum(np.abs(values).max(initial=0) for values in constants))] * 2
+
+    def integral(self, node, inputs, q):
+        return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else inputs[i] for i in (0, 1))
 
     def wanted(self, node, limit, q):
         return [code_range(q.input_precision(node))] * 2
@@ -89,24 +104,49 @@ class _Pair(Operator):
     def of_tensors(self, node, q):
         precision = q.input_precision(node)
         scale = q.wide_scale(node, precision)
+        if all(q.integral[q.source(node, i)] for i in (0, 1)):
+            precision, scale = max(q.integer_bits(node, i) for i in (0, 1)), 1.0
         entries = [q.at_scale(node, i, precision, scale) for i in (0, 1)]
         return q.result(node, entries, scale, self.precision(precision, precision))
 
     def with_constant(self, node, q, k):
         values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
-        codes = _codes(values, tensor, q.shapes[node][0])
-        if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+        codes = self.integer_constant(node, q, k)
+        if codes is not None:
+            return self._with_codes(node, q, k, tensor, codes)
+        values = np.clip(values, -q.reach.get(node, np.inf), q.reach.get(node, np.inf))
+        codes = _codes(self.limited(values, code_range(tensor.precision) / np.min(tensor.scale)), tensor, q.shapes[node][0])
+        # the integers may be few, as those of a comparison, whatever the width proven for them
+        used = arithmetic.bits(min(q.thresholds[q.source(node, 1 - k).name] * np.min(tensor.scale), 2.0 ** 40))
+        if tensor.precision < 16 or used < LEAST_BITS or codes is None \
+                or self.precision(tensor.precision, 1) > MAX_BITS or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
-            scale = arithmetic.scale_for(max(WIDE_MARGIN * q.thresholds[source.name], np.abs(values).max()), 16)
+            reach = WIDE_MARGIN * q.thresholds[source.name]
+            values = self.limited(values, reach)
+            scale = arithmetic.scale_for(max(reach, np.abs(values).max()), 16)
             tensor = tensor._replace(entry=q.at_scale(node, 1 - k, 16, scale), scale=scale, precision=16)
             codes = _codes(values, tensor, q.shapes[node][0])
+        return self._with_codes(node, q, k, tensor, codes)
+
+    def integer_constant(self, node, q, k):
+        """The constant k in the scale of the other operand, where both are integers and nothing has to be rounded; else None."""
+        tensor = q.tensor(node, 1 - k)
+        return _codes(q.param(node, k).astype(np.float64), tensor, q.shapes[node][0]) if q.integral[node] else None
+
+    def _with_codes(self, node, q, k, tensor, codes):
         precision = max(arithmetic.bits(codes), 2)  # a comparison takes its width from its left side, and 1 needs 2 bits
         entries = [tensor.entry, q.constant(codes, precision, node.inputs[k].node.name)]
         return q.result(node, entries if k else entries[::-1], tensor.scale, self.precision(tensor.precision, precision))
 
     def export(self, node, inputs, c):
         return c.emit(node, self.target or node.kind, inputs, {})
+
+
+def _near(values, threshold):
+    """Largest absolute value of a constant, leaving out what is meant as infinity beside numbers up to `threshold`."""
+    sizes = np.abs(values)
+    return float(sizes[sizes <= min(FAR * threshold, FILLING)].max(initial=0))
 
 
 def _codes(values, tensor, shape):
@@ -122,6 +162,19 @@ def _codes(values, tensor, shape):
 class Add(_Pair):
     """a + b."""
 
+    def saturation(self, node, room, q):
+        """One operand may have to make up for the other, except for a constant meant as infinity itself."""
+        sides = []
+        for other in (1, 0):
+            size = q.thresholds[node.inputs[other].node.name]
+            if q.is_param(node, other):
+                size = _near(q.param(node, other), q.thresholds[node.inputs[1 - other].node.name])
+            sides.append(tuple(None if side is None else side + 2 * size for side in room))
+        return sides
+
+    def largest_output(self, node, bounds):
+        return sum(bounds)
+
     @staticmethod
     def precision(a, b):
         return max(a, b) + 1
@@ -134,6 +187,9 @@ class Add(_Pair):
 class Subtract(Add):
     """a - b."""
 
+    def saturation(self, node, room, q):
+        return [super().saturation(node, room, q)[0], super().saturation(node, room[::-1], q)[1]]
+
     def nonnegative(self, node, inputs):
         return False
 
@@ -143,6 +199,12 @@ class Maximum(_Pair):
     """max(a, b)."""
 
     target = "broadcast_max"
+
+    def limited(self, values, reach):
+        return np.maximum(values, -reach)
+
+    def saturation(self, node, room, q):
+        return [(q.thresholds[node.inputs[1 - i].node.name], room[1]) for i in (0, 1)]
 
     @staticmethod
     def precision(a, b):
@@ -158,6 +220,15 @@ class Greater(_Pair):
 
     differentiable = False
 
+    def limited(self, values, reach):
+        return np.clip(values, -1.01 * reach, 1.01 * reach)  # beyond whatever the other operand can be
+
+    def saturation(self, node, room, q):
+        return [(q.thresholds[node.inputs[1 - i].node.name],) * 2 for i in (0, 1)]
+
+    def largest_output(self, node, bounds):
+        return 1.0
+
     @staticmethod
     def precision(a, b):
         return a
@@ -165,12 +236,27 @@ class Greater(_Pair):
     def nonnegative(self, node, inputs):
         return True
 
+    def exact(self, node, largest, q):
+        return [None] * 2
+
+    def integral(self, node, inputs, q):
+        return True
+
+    def integer_constant(self, node, q, k):
+        """An integer is above a number where it is above the largest integer below."""
+        source, tensor = q.source(node, 1 - k), q.tensor(node, 1 - k)
+        if not q.integral[source]:
+            return None
+        limit = code_range(min(tensor.precision + 1, MAX_BITS - 1))
+        codes = (np.floor if k else np.ceil)(q.param(node, k).astype(np.float64) * tensor.scale)
+        return np.clip(codes, -limit, limit).astype(np.int32)
+
     def quantize(self, node, q):
         return super().quantize(node, q)._replace(scale=1.0)
 
 
 @register("broadcast_mul")
-class Multiply(Unchanged):
+class Multiply(Real, Unchanged):
     """A factor per channel, or one for all, only changes scales (and signs); other products multiply integers."""
 
     input_bits = 16

@@ -14,6 +14,9 @@ class Relu(Unchanged):
 
     differentiable = True
 
+    def saturation(self, node, room, q):
+        return [(0.0, room[1])]
+
     def nonnegative(self, node, inputs):
         return True
 
@@ -96,6 +99,9 @@ class Sign(Unchanged):
 
     differentiable = True
 
+    def saturation(self, node, room, q):
+        return [room[::-1] if node.op == "negative" else (None, None)]
+
     def nonnegative(self, node, inputs):
         return node.op == "abs"
 
@@ -116,6 +122,18 @@ class Scale(Operator):
             return Node("broadcast_mul", node.name, (inputs[0], r.param(np.zeros(1), node.name)))
         turned = r.add("negative", inputs, {}, node.name)
         return Node("_mul_scalar", node.name, [turned], {"scalar": repr(-factor)})
+
+    def exact(self, node, largest, q):
+        return [largest if node.float("scalar") % 1 == 0 else None]
+
+    def integral(self, node, inputs, q):
+        return inputs[0] and node.float("scalar") % 1 == 0
+
+    def saturation(self, node, room, q):
+        return [tuple(None if side is None else side / node.float("scalar") for side in room)]
+
+    def largest_output(self, node, bounds):
+        return bounds[0] * node.float("scalar")
 
     def quantize(self, node, q):
         tensor = q.tensor(node, 0)
@@ -163,12 +181,43 @@ class Scalar(Operator):
 
 @register("clip")
 class Clip(Operator):
-    """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want."""
+    """Bounds as integers. A lower bound of 0 is a relu, and the upper one the end of the integers the consumers want. With bounds
+    that are exchanged, MXNet gives the upper one above itself, else the lower one."""
+
+    def reject(self, node, graph, shapes):
+        low, high = _clip_bounds(node)
+        if low == np.inf or high == -np.inf:
+            return f"a_min={low} and a_max={high} leave nothing finite; correct the bounds"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        low, high = _clip_bounds(node)
+        if np.isinf(low) and np.isinf(high):
+            return inputs[0]
+        if low <= high:
+            return Node("clip", node.name, inputs, {"a_min": repr(low), "a_max": repr(high)})
+        above = r.add("broadcast_greater", [inputs[0], r.param([high], node.name)], {}, node.name)
+        change = r.add("broadcast_mul", [above, r.param([high - low], node.name)], {}, node.name)
+        return Node("broadcast_add", node.name, [change, r.param([low], node.name)])
 
     differentiable = True
 
     def nonnegative(self, node, inputs):
         return node.float("a_min") >= 0
+
+    def exact(self, node, largest, q):
+        return [largest if self._whole(node) else None]
+
+    def integral(self, node, inputs, q):
+        return inputs[0] and self._whole(node)
+
+    def saturation(self, node, room, q):
+        bounds = [abs(node.float(key)) for key in ("a_min", "a_max")]
+        return [tuple(side if np.isinf(bound) else bound for bound, side in zip(bounds, room))]
+
+    @staticmethod
+    def _whole(node):
+        return all(node.float(key) % 1 == 0 for key in ("a_min", "a_max"))
 
     def wanted(self, node, limit, q):
         return [code_range(16)]
@@ -176,12 +225,18 @@ class Clip(Operator):
     def quantize(self, node, q):
         low, high = node.float("a_min"), node.float("a_max")
         tensor = q.tensor(node, 0)
-        if low == 0 and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
+        if low == 0 and not q.integral[node] and not (tensor.is_uniform and tensor.precision <= arithmetic.bits(q.wanted[node])):
             if q.only_feeds_layers(node):
                 return q.result(node, [tensor.entry], tensor.scale, tensor.precision, "relu", {})
             return q.saturated(node, tensor._replace(entry=q.add("relu", [tensor.entry], {}, node.name)))
-        tensor = q.requantize(node, 0, 16)
-        bounds = [int(np.rint(np.clip(v * tensor.scale, -2.0 ** 30, 2.0 ** 30))) for v in (low, high)]
+        tensor = q.tensor(node, 0) if q.integral[node] else q.requantize(node, 0, 16)
+        nearest = max(low, -high)  # beyond the integers of the input where nothing of it is left
+        if nearest * tensor.scale > code_range(tensor.precision):
+            scale = arithmetic.scale_for(nearest, 16)
+            tensor = tensor._replace(entry=q.at_scale(node, 0, 16, scale), scale=scale, precision=16)
+        # a bound beyond them does not act
+        reach = code_range(tensor.precision)
+        bounds = [int(np.rint(np.clip(v * tensor.scale, -reach, reach))) for v in (low, high)]
         if bounds[0] >= bounds[1]:
             bounds[1] = bounds[0] + 1
         # the runtime's width of a constant bound is one more where it is 2^k - 1
@@ -190,3 +245,9 @@ class Clip(Operator):
 
     def export(self, node, inputs, c):
         return c.emit(node, "clip", inputs, {"a_min": node.int("a_min"), "a_max": node.int("a_max")})
+
+
+def _clip_bounds(node):
+    """(lower, upper) bound; one that is not a number bounds nothing."""
+    low, high = node.float("a_min"), node.float("a_max")
+    return -np.inf if np.isnan(low) else float(low), np.inf if np.isnan(high) else float(high)

@@ -4,7 +4,8 @@ import numpy as np
 from mrt import arithmetic
 from mrt.errors import MRTError
 from mrt.graph import Entry, Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import ENORMOUS, Operator, Real, register
+from mrt.ops.reduce import below_maximum
 from mrt.ops.transform import sliced
 from mrt.rounding import MAX_WIDTH, compensated
 
@@ -15,7 +16,7 @@ GRAM_POSITIONS = 1 << 10  # of a sample that its second moments take at most, ev
 LOW_BITS = 7  # at most, of the low part of an operand in two parts
 
 
-class _Weighted(Operator):
+class _Weighted(Real):
     """Sums of products with constant weights (output, ...), and a bias.
 
     Integers: y = sum(x * w) + b with one scale per output channel, s_y = s_x * s_w (Krishnamoorthi, "Quantizing deep
@@ -345,23 +346,36 @@ class FullyConnected(_Weighted):
 
 @register("Pooling")
 class Pooling(Operator):
-    """Maximum, average and sum over windows or all positions; averages are sums or convolutions with constant weights."""
+    """Maximum, average and sum over windows or all positions of one or two dimensions; averages are sums or convolutions with
+    constant weights."""
+
+    def saturation(self, node, room, q):
+        return [below_maximum(node, room, q)]
 
     differentiable = True
 
     def reject(self, node, graph, shapes):
-        if len(shapes[node.inputs[0].node][node.inputs[0].index]) != 4 or node.str("layout", "NCHW") not in ("NCHW", "None"):
-            return "it is not two-dimensional in layout NCHW; reshape or transpose before it"
+        layout = {3: "NCW", 4: "NCHW"}.get(len(shapes[node.inputs[0].node][node.inputs[0].index]))
+        if layout is None or node.str("layout", layout) not in (layout, "None"):
+            return "it is not one- or two-dimensional in layout NCW or NCHW; reshape or transpose before it"
         kind = node.str("pool_type", "max")
-        if kind not in ("max", "avg", "sum"):
-            return f"pool_type={kind}; use max, avg or sum"
-        if node.bool("global_pool"):
-            return None
-        full = node.str("pooling_convention", "valid") == "full"
-        return _last_window_outside(node, shapes) if full else None
+        return None if kind in ("max", "avg", "sum") else f"pool_type={kind}; use max, avg or sum"
 
     def rewrite(self, node, inputs, r):
-        shape, kind = r.shape(node.inputs[0]), node.str("pool_type", "max")
+        shape, out = r.shape(node.inputs[0]), r.shape(Entry(node, 0))
+        if len(shape) == 4:
+            return self._pooled(node, inputs, shape, out[2:], r)
+        # one-dimensional: an image of one column
+        attrs = {key: str(node.tuple(key) + (rest,)) for key, rest in (("kernel", 1), ("stride", 1), ("pad", 0))
+                 if node.tuple(key)}
+        column = r.add("expand_dims", [inputs[0]], {"axis": 3}, node.name)
+        pooling = Node("Pooling", r.name(node.name), (), {**node.attrs, **attrs, "layout": "NCHW"})
+        pooled = Entry(self._pooled(pooling, (column,), (*shape, 1), (*out[2:], 1), r), 0)
+        return Node("squeeze", node.name, [pooled], {"axis": 3})
+
+    def _pooled(self, node, inputs, shape, out, r):
+        """The core node(s) of a two-dimensional pooling from `shape` to height and width `out`."""
+        kind = node.str("pool_type", "max")
         if node.bool("global_pool"):
             if kind == "max":
                 return Node("Pooling", node.name, inputs, {"kernel": str(shape[2:]), "pool_type": "max"})
@@ -371,8 +385,21 @@ class Pooling(Operator):
             total = r.add("sum", inputs, over, node.name)
             return r.again(Node("_mul_scalar", node.name, [total], {"scalar": repr(1.0 / (shape[2] * shape[3]))}))
         if kind == "max":
-            return node.with_inputs(inputs)
-        return self._windows(node, inputs[0], shape, r.shape(Entry(node, 0))[2:], r)
+            return self._largest(node, inputs, shape, out, r)
+        return self._windows(node, inputs[0], shape, out, r)
+
+    @staticmethod
+    def _largest(node, inputs, shape, out, r):
+        """Windows that lie wholly outside the input, as the last may with pooling_convention=full, hold MXNet's least number."""
+        stride, pad = node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0)
+        if all((count - 1) * s - p < size for size, count, s, p in zip(shape[2:], out, stride, pad)):
+            return Node(node.op, node.name, inputs, node.attrs)
+        widths = [0] * 4
+        for size, count, k, s, p in zip(shape[2:], out, node.tuple("kernel"), stride, pad):
+            widths += [p, max((count - 1) * s + k - size - p, 0)]
+        border = {"mode": "constant", "pad_width": str(tuple(widths)), "constant_value": repr(-ENORMOUS)}
+        entry = r.add("Pad", [inputs[0]], border, node.name)
+        return Node(node.op, node.name, [entry], {"kernel": node.str("kernel"), "stride": str(stride), "pool_type": "max"})
 
     @staticmethod
     def _windows(node, entry, shape, out, r):
@@ -386,7 +413,8 @@ class Pooling(Operator):
             end = np.minimum(begin + k, size + p)
             beyond.append(max(int(begin[-1]) + k - size - p, 0))
             inside = np.minimum(end, size) - np.maximum(begin, 0)
-            counts.append(end - begin if node.bool("count_include_pad", True) else inside)
+            elements = end - begin if node.bool("count_include_pad", True) else inside
+            counts.append(np.maximum(elements, 1))  # a window that lies outside sums zeros
         if any(beyond):
             widths = (0, 0, 0, 0, pad[0], pad[0] + beyond[0], pad[1], pad[1] + beyond[1])
             entry, pad = r.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths)}, node.name), (0, 0)
@@ -405,15 +433,6 @@ class Pooling(Operator):
         return c.emit(node, "max_pool2d", inputs, {
             "pool_size": node.tuple("kernel"), "strides": node.tuple("stride") or (1, 1), "padding": node.tuple("pad") or (0, 0),
             "ceil_mode": node.str("pooling_convention", "valid") == "full"})
-
-
-def _last_window_outside(node, shapes):
-    shape = shapes[node.inputs[0].node][node.inputs[0].index][2:]
-    out = shapes[node][0][2:]
-    for size, count, stride, pad in zip(shape, out, node.tuple("stride") or (1, 1), node.tuple("pad") or (0, 0)):
-        if (count - 1) * stride - pad >= size:
-            return "its last window lies outside the input (pooling_convention=full); use pooling_convention=valid"
-    return None
 
 
 @register("BatchNorm")

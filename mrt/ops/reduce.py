@@ -3,7 +3,7 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.graph import Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import FAR, Operator, Real, register
 
 SUM_BITS = 31  # a sum stays below the full width, so that something can still be added to it
 
@@ -23,6 +23,13 @@ def reduced_axes(node, rank):
 def keeps_channels(axes, keepdims):
     """Does axis 1 of the input stay axis 1 of the output, with all its channels?"""
     return 1 not in axes and (keepdims or 0 not in axes)
+
+
+def below_maximum(node, room, q):
+    """Room of the input of a maximum: what lies below does not matter, where fillers are never the largest themselves."""
+    source = q.source(node, 0)
+    alone = FAR * q.thresholds[node.name] < q.thresholds[source.name]
+    return 0.0 if alone else room[0], room[1]
 
 
 class _Reduction(Operator):
@@ -45,7 +52,7 @@ class _Reduction(Operator):
 
 
 @register("sum")
-class Sum(_Reduction):
+class Sum(Real, _Reduction):
     """The sum, in the precision that comes in as far as it fits."""
 
     def quantize(self, node, q):
@@ -60,6 +67,9 @@ class Sum(_Reduction):
 @register("max")
 class Max(_Reduction):
     """The largest element."""
+
+    def saturation(self, node, room, q):
+        return [below_maximum(node, room, q)]
 
     def quantize(self, node, q):
         return q.follow(node, self._tensor(node, q))

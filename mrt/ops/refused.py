@@ -16,6 +16,7 @@ _REASONS = {
     "BilinearSampler": "the runtime gathers by constant places only; use UpSampling, or _contrib_BilinearResize2D",
     **dict.fromkeys(("_contrib_box_nms", "_contrib_box_decode", "_contrib_MultiBoxDetection", "ROIPooling", "_contrib_ROIAlign"),
                     _DETECTION),
+    **dict.fromkeys(("gather_nd", "pick", "batch_take"), f"it gathers from a computed tensor, which the runtime cannot; {SPLIT}"),
     **dict.fromkeys(("_random_normal", "_random_uniform"), _RANDOM),
     "RNN": "the runtime has no recurrent layers; unroll it into FullyConnected and Activation nodes",
 }

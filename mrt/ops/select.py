@@ -55,26 +55,41 @@ class Where(Unchanged):
     def nonnegative(self, node, inputs):
         return inputs[1] and inputs[2]
 
+    def exact(self, node, largest, q):
+        return [None, largest, largest]
+
+    def saturation(self, node, room, q):
+        return [(None, None), room, room]
+
+    def largest_output(self, node, bounds):
+        return max(bounds[1:])
+
+    def integral(self, node, inputs, q):
+        return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else inputs[i] for i in (1, 2))
+
     def wanted(self, node, limit, q):
         return [code_range(CHOSEN_BITS)] * 3
 
     def quantize(self, node, q):
-        largest = max(q.thresholds[q.source(node, i).name] for i in (1, 2))
-        scale = arithmetic.scale_for(WIDE_MARGIN * largest, CHOSEN_BITS)
-        return q.result(node, [self._condition(node, q), *(self._branch(node, q, i, scale) for i in (1, 2))], scale, CHOSEN_BITS)
+        largest = q.reach.get(node) or max(q.thresholds[q.source(node, i).name] for i in (1, 2))
+        precision, scale = CHOSEN_BITS, arithmetic.scale_for(WIDE_MARGIN * largest, CHOSEN_BITS)
+        if q.integral[node]:
+            precision, scale = max(q.integer_bits(node, i) for i in (1, 2)), 1.0
+        branches = [self._branch(node, q, i, precision, scale) for i in (1, 2)]
+        return q.result(node, [self._condition(node, q, precision), *branches], scale, precision)
 
     @staticmethod
-    def _condition(node, q):
+    def _condition(node, q, precision):
         """Not 0 where the condition is not; as wide as the branches, because the runtime takes the result's width from it."""
         if q.is_param(node, 0):
-            return q.constant(q.param(node, 0) != 0, CHOSEN_BITS, node.inputs[0].node.name)
-        return q.clip(q.tensor(node, 0).entry, CHOSEN_BITS, node.name)
+            return q.constant(q.param(node, 0) != 0, precision, node.inputs[0].node.name)
+        return q.clip(q.tensor(node, 0).entry, precision, node.name)
 
     @staticmethod
-    def _branch(node, q, i, scale):
+    def _branch(node, q, i, precision, scale):
         if not q.is_param(node, i):
-            return q.at_scale(node, i, CHOSEN_BITS, scale)
-        return q.constant(arithmetic.quantize(q.param(node, i), scale, CHOSEN_BITS), CHOSEN_BITS, node.inputs[i].node.name)
+            return q.at_scale(node, i, precision, scale)
+        return q.constant(arithmetic.quantize(q.param(node, i), scale, precision), precision, node.inputs[i].node.name)
 
 
 @register("argmax", "argmin")
@@ -96,6 +111,18 @@ class ArgMax(Operator):
 
     def nonnegative(self, node, inputs):
         return True
+
+    def exact(self, node, largest, q):
+        return [None]
+
+    def integral(self, node, inputs, q):
+        return True
+
+    def saturation(self, node, room, q):
+        return [(0.0, None)]
+
+    def largest_output(self, node, bounds):
+        return np.inf
 
     def wanted(self, node, limit, q):
         return [code_range(16)]

@@ -4,14 +4,14 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import Operator, Real, register
 
 INDEX_BITS, VALUE_BITS, OUTPUT_BITS = 13, 16, 15
 MAX_TERMS = 2 ** 14 - 1
 
 
 @register("softmax")
-class Softmax(Operator):
+class Softmax(Real):
     """exp(x - max) / sum; inputs further than `softmax_lambd` below the largest count as that far below.
 
     With n terms, numerator and sum stay below 2^31: 16 bits of table, 15 of output, and the sum takes count_bits(n) more.
@@ -28,6 +28,9 @@ class Softmax(Operator):
 
     def nonnegative(self, node, inputs):
         return True
+
+    def saturation(self, node, room, q):
+        return [(q.options.softmax_lambd,) * 2]
 
     def wanted(self, node, limit, q):
         return [code_range(16)]

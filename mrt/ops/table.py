@@ -10,6 +10,7 @@ from mrt.graph import Node
 from mrt.ops.base import Operator, register
 
 INDEX_BITS, POSITIVE_INDEX_BITS, VALUE_BITS = 12, 15, 16
+STEPS = ("floor", "ceil", "round", "rint", "fix", "trunc")  # functions whose values are integers
 
 
 def _erf(x):
@@ -68,6 +69,10 @@ _FUNCTIONS = {
 }
 
 
+# below 0, how far from where they are 0 or -1 for 16 bits
+_VANISHING = dict.fromkeys(("exp", "expm1", "softrelu", "elu", "selu", "gelu"), 16.0)
+
+
 def _function(node):
     """The _Function of a node."""
     function = _FUNCTIONS[node.str("act_type", node.op)]
@@ -103,6 +108,19 @@ class Table(Operator):
     def nonnegative(self, node, inputs):
         return _function(node).nonnegative
 
+    def exact(self, node, largest, q):
+        return [None]
+
+    def saturation(self, node, room, q):
+        flat = _function(node).flat
+        return [(flat or _VANISHING.get(node.str("act_type", node.op)), flat)]
+
+    def largest_output(self, node, bounds):
+        return np.inf
+
+    def integral(self, node, inputs, q):
+        return node.op in STEPS and node in q.exact
+
     def wanted(self, node, limit, q):
         return [code_range(self.index_bits(node, q))]
 
@@ -120,7 +138,7 @@ class Table(Operator):
 
     def largest(self, node, q):
         """Bound of the values in the table."""
-        return np.inf
+        return WIDE_MARGIN * q.thresholds[node.name] or np.inf if node.op in ("exp", "expm1") else np.inf
 
 
 @register("floor", "ceil", "round", "rint", "fix", "trunc")
@@ -157,8 +175,9 @@ class Power(Steep):
 
 
 def table(node, q, index, values):
-    """The Tensor of `values[index]` with the values at 16 bits."""
-    scale = arithmetic.scale_for(np.abs(values).max(), VALUE_BITS)
+    """The Tensor of `values[index]` with the values at 16 bits; as they are where they must be exact integers."""
+    largest = np.abs(values).max()
+    scale = 1.0 if q.integral[node] and largest <= code_range(VALUE_BITS) else arithmetic.scale_for(largest, VALUE_BITS)
     codes = arithmetic.quantize(values, scale, VALUE_BITS).reshape(-1, 1)
     constant = q.constant(codes, VALUE_BITS, f"{node.name}_table")
     return q.result(node, [index, constant], scale, VALUE_BITS, "Custom", {"op_type": "cvm_lut", "in_dim": len(codes)})

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import code_range
 from mrt.graph import Entry, Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import ENORMOUS, Operator, register
 
 
 class _Move(Operator):
@@ -12,6 +12,7 @@ class _Move(Operator):
 
     instead = "it moves elements and takes them as they come; the operators that compute with them can have a precision"
     differentiable = True
+    moves = True
 
     def quantize(self, node, q):
         return q.follow(node, q.uniform(node, 0))
@@ -124,10 +125,10 @@ def _items(node, key, rank):
     return values + [None] * (rank - len(values))
 
 
-def sliced(name, entry, axis, begin, end, rank):
-    ranges = [[None] * rank, [None] * rank]
-    ranges[0][axis], ranges[1][axis] = begin, end
-    return Node("slice", name, [entry], {"begin": str(tuple(ranges[0])), "end": str(tuple(ranges[1]))})
+def sliced(name, entry, axis, begin, end, rank, step=1):
+    ranges = {"begin": [None] * rank, "end": [None] * rank, "step": [1] * rank}
+    ranges["begin"][axis], ranges["end"][axis], ranges["step"][axis] = begin, end, step
+    return Node("slice", name, [entry], {key: str(tuple(values)) for key, values in ranges.items() if key != "step" or step != 1})
 
 
 @register("slice_axis")
@@ -221,15 +222,37 @@ class Repeat(_Move):
 
 @register("UpSampling")
 class UpSampling(Operator):
-    """Nearest neighbour, by a whole factor."""
+    """By a whole factor: nearest neighbour, of several inputs to the size of the first one's result, which are concatenated or
+    summed; or with weights, a transposed convolution."""
+
+    moves = True
 
     differentiable = True
 
     def reject(self, node, graph, shapes):
-        kind = node.str("sample_type")
-        if kind != "nearest" or len(node.inputs) > 1:
-            return f"sample_type={kind} with {len(node.inputs)} inputs; use nearest with one input"
+        if node.str("sample_type") == "bilinear" and not graph.is_param(node.inputs[1].node):
+            return "its weight is a computed tensor; make it a parameter"
         return None
+
+    def rewrite(self, node, inputs, r):
+        scale = node.int("scale")
+        if node.str("sample_type") == "bilinear":
+            channels = r.shape(node.inputs[0])[1]
+            attrs = {"kernel": (2 * scale - scale % 2,) * 2, "stride": (scale,) * 2, "pad": (scale // 2,) * 2,
+                     "num_filter": channels, "num_group": channels, "no_bias": True}
+            return r.again(Node("Deconvolution", node.name, inputs, attrs), node.inputs)
+        sizes = [r.shape(entry)[2] for entry in node.inputs]
+        scales = [sizes[0] * scale // size for size in sizes]
+        if len(inputs) == 1:
+            return Node(node.op, node.name, inputs, {"scale": scale, "sample_type": "nearest", "num_args": 1})
+        parts = [r.add(node.op, [entry], {"scale": times, "sample_type": "nearest", "num_args": 1}, node.name)
+                 for entry, times in zip(inputs, scales)]
+        if node.str("multi_input_mode", "concat") == "concat":
+            return Node("Concat", node.name, parts, {"dim": 1, "num_args": len(parts)})
+        total = parts[0]
+        for part in parts[1:-1]:
+            total = r.add("broadcast_add", [total, part], {}, node.name)
+        return Node("broadcast_add", node.name, [total, parts[-1]])
 
     def export(self, node, inputs, c):
         return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
@@ -237,27 +260,55 @@ class UpSampling(Operator):
 
 @register("Pad")
 class Pad(Operator):
-    """A border of one value around height and width; exported as concatenation with constants."""
+    """A border around height and width: of one value, exported as concatenation with constants; of copies of the edge; or of what
+    a mirror there would show."""
 
     differentiable = True
 
     def reject(self, node, graph, shapes):
-        if node.str("mode") != "constant":
-            return f"mode={node.str('mode')}; use constant"
         return None if len(shapes[node][0]) == 4 else "its input does not have rank 4 (NCHW); reshape before it"
 
     def rewrite(self, node, inputs, r):
-        return Node("Pad", node.name, inputs, node.attrs)
+        if node.str("mode") != "constant":
+            return self._copied(node, inputs[0], r.shape(node.inputs[0]), r)
+        value = float(np.clip(node.float("constant_value", 0.0), -ENORMOUS, ENORMOUS))
+        return Node("Pad", node.name, inputs, {**node.attrs, "constant_value": repr(value)})
+
+    @staticmethod
+    def _copied(node, entry, shape, r):
+        """Along each axis the rows of the border, and what lies between them, one after the other."""
+        widths, reflect = node.tuple("pad_width"), node.str("mode") == "reflect"
+        for axis in (2, 3):
+            before, after, last = widths[2 * axis], widths[2 * axis + 1], shape[axis] - 1
+            if reflect:
+                stop = last - 1 - after
+                ranges = [(before, 0, -1), (last - 1, stop if stop >= 0 else None, -1)]
+            else:
+                ranges = [(0, 1, 1), (last, None, 1)]
+            parts = [entry]
+            for place, count, (begin, end, step) in zip((0, 2), (before, after), ranges):
+                if count:
+                    part = Entry(sliced(r.name(node.name), entry, axis, begin, end, 4, step), 0)
+                    part = part if reflect else r.add("repeat", [part], {"repeats": count, "axis": axis}, node.name)
+                    parts.insert(place, part)
+            if len(parts) > 1:
+                entry = r.add("Concat", parts, {"dim": axis, "num_args": len(parts)}, node.name)
+        return entry
 
     def nonnegative(self, node, inputs):
         return inputs[0] and node.float("constant_value", 0.0) >= 0
 
+    def integral(self, node, inputs, q):
+        return inputs[0] and node.float("constant_value", 0.0) % 1 == 0
+
     def quantize(self, node, q):
-        value = node.float("constant_value", 0.0)
+        value = float(np.clip(node.float("constant_value", 0.0), -q.reach.get(node, np.inf), q.reach.get(node, np.inf)))
         if value == 0:
             return q.follow(node, q.tensor(node, 0))
         entry, scale, precision = q.uniform(node, 0)
-        if abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
+        if q.integral[node]:
+            precision = max(precision, arithmetic.bits(value * scale))
+        elif abs(value) * scale > code_range(precision):  # beyond the input's range: 16 bits that hold both
             precision, scale = 16, arithmetic.scale_for(max(q.thresholds[q.source(node, 0).name], abs(value)), 16)
             entry = q.at_scale(node, 0, precision, scale)
         return q.result(node, [entry], scale, precision, attrs={**node.attrs, "constant_value": round(value * scale)})
@@ -285,22 +336,30 @@ class Concat(Operator):
     def nonnegative(self, node, inputs):
         return all(inputs)
 
+    def integral(self, node, inputs, q):
+        return all((q.param(node, i) % 1 == 0).all() if q.is_param(node, i) else known for i, known in enumerate(inputs))
+
     def wanted(self, node, limit, q):
         return [limit if limit <= 2 * code_range(8) else code_range(16)] * len(node.inputs)
 
     def quantize(self, node, q):
         limit = self.wanted(node, q.wanted[node], q)[0]
         count = len(node.inputs)
-        if node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
+        if q.integral[node]:
+            return self._at(node, q, 1.0, max(q.integer_bits(node, i) for i in range(count)))
+        if node not in q.reach and node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
             tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i) for i in range(count)]
             sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
             entries, scales, precisions = zip(*tensors)
             scales = np.concatenate([np.broadcast_to(scale, size) for scale, size in zip(scales, sizes)])
             return q.result(node, entries, scales, max(precisions))
-        threshold = max(q.thresholds[q.source(node, i).name] for i in range(count))
-        scale, precision = (limit / threshold if threshold > 0 else 1.0), arithmetic.bits(limit)
+        threshold = q.reach.get(node) or max(q.thresholds[q.source(node, i).name] for i in range(count))
+        return self._at(node, q, limit / threshold if threshold > 0 else 1.0, arithmetic.bits(limit))
+
+    def _at(self, node, q, scale, precision):
+        """All inputs at one scale."""
         entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
-                   else q.at_scale(node, i, precision, scale) for i in range(count)]
+                   else q.at_scale(node, i, precision, scale) for i in range(len(node.inputs))]
         return q.result(node, entries, scale, precision)
 
     @staticmethod
@@ -328,10 +387,18 @@ class Embedding(Operator):
     def nonnegative(self, node, inputs):
         return False
 
+    def exact(self, node, largest, q):
+        return [len(q.param(node, 1)), None]
+
+    def integral(self, node, inputs, q):
+        return node in q.exact and (q.param(node, 1) % 1 == 0).all()
+
     def quantize(self, node, q):
         table = q.param(node, 1)
         precision = q.input_precision(node)
         scale = arithmetic.scale_for(np.abs(table).max(), precision)
+        if q.integral[node]:
+            precision, scale = arithmetic.bits(table), 1.0
         codes = q.constant(arithmetic.quantize(table, scale, precision), precision, node.inputs[1].node.name)
         index = q.at_scale(node, 0, arithmetic.bits(len(table)), 1.0)
         return q.result(node, [index, codes], scale, precision)

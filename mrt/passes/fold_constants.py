@@ -1,5 +1,5 @@
 """Nodes that depend on parameters alone are computed once and become parameters."""
-from mrt.graph import Entry, Node, invoke
+from mrt.graph import Entry, Node, function_of, invoke
 from mrt.mxnet_bridge import mx
 
 __all__ = ["fold_constants"]
@@ -10,7 +10,8 @@ def fold_constants(graph):
     params = dict(graph.params)
 
     def visit(node, inputs):
-        if node.is_variable or not all(e.node.is_variable and e.node.name in params for e in inputs):
+        constant = not node.is_variable and all(e.node.is_variable and e.node.name in params for e in inputs)
+        if not constant or function_of(node.op) is None:
             return node.with_inputs(inputs)
         values = invoke(node, [mx.nd.array(params[e.node.name], dtype=params[e.node.name].dtype) for e in inputs])
         names = [node.name] if len(values) == 1 else [f"{node.name}_{i}" for i in range(len(values))]

@@ -7,14 +7,17 @@ from mrt.graph import Entry, Names, Node
 __all__ = ["name_input"]
 
 
-def name_input(graph, input_shape=None):
+def name_input(graph, input_shape=None, above=frozenset()):
     """The graph with its only input renamed to `data` and carrying `input_shape` (tuple, or {name: tuple}, or None to keep
     the shape the symbol declares). Several inputs, for all of which shapes are given, become parts of one flat `data`, in the
-    order of the network, because the runtime has one input."""
+    order of the network, because the runtime has one input. Inputs named in `above` may stay as they are, if their shapes are
+    not given."""
     inputs = graph.inputs()
+    if not isinstance(input_shape, dict) or set(input_shape) != {node.name for node in inputs}:
+        inputs = [node for node in inputs if node.name not in above]
     if len(inputs) > 1 and isinstance(input_shape, dict) and set(input_shape) == {node.name for node in inputs}:
         graph, input_shape = _fused(graph, inputs, {name: tuple(shape) for name, shape in input_shape.items()})
-        inputs = graph.inputs()
+        inputs = [node for node in graph.inputs() if node.name not in above]
     if len(inputs) != 1:
         names = ", ".join(n.name for n in inputs) or "none"
         raise ModelError(f"the network must have one input, found {len(inputs)}: {names}. If some of them are parameters, the "

@@ -27,9 +27,10 @@ class Rewriter:
         """A name no node has yet."""
         return self._names.fresh("rewrite", hint)
 
-    def again(self, node):
-        """What the rule of the operator of a new node makes of it."""
-        return operator_of(node).rewrite(node, node.inputs, self)
+    def again(self, node, sources=None):
+        """What the rule of the operator of a new node makes of it. `sources`: the inputs it stands on in the old graph, where the
+        rule asks for their shapes."""
+        return operator_of(node).rewrite(node if sources is None else node.with_inputs(sources), node.inputs, self)
 
     def param(self, value, hint):
         """Entry of a new float32 parameter."""

@@ -96,9 +96,9 @@ class Bounds:
                 else self.of[s] + rounding + self._multiplied(s) for s in sources]
 
     def _constant(self, node, rounding):
-        """A constant is an integer in the scale of the other operand, or in 16 bits."""
+        """A constant is an integer in the scale of the other operand, where 12 bits or more are used of it, or in 16 bits."""
         other = next(e.node for e in node.inputs if not self.graph.is_param(e.node))
-        return max(0.5 / np.min(self.mrt.scales[other.name]), rounding)
+        return max(min(0.5 / np.min(self.mrt.scales[other.name]), self._threshold(other) / code_range(12)), rounding)
 
     def _full(self, node, bound):
         return np.broadcast_to(bound, self.values[node].shape)

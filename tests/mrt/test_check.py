@@ -79,6 +79,18 @@ def test_below_the_keys(tmp_path, capsys):
     assert "no node nothing to be split at" in capsys.readouterr().err
 
 
+def test_an_input_that_only_nodes_above_the_keys_need(tmp_path, capsys):
+    data, label = mx.sym.var("data"), mx.sym.var("im_info")
+    y = mx.sym.FullyConnected(data, num_hidden=4, name="fc")
+    mx.sym.Group([y, mx.sym.broadcast_mul(y, label, name="boxes")]).save(str(tmp_path / "net.json"))
+    mx.nd.save(str(tmp_path / "net.params"), {"fc_weight": mx.nd.ones((4, 6)), "fc_bias": mx.nd.zeros(4)})
+    model = [str(tmp_path / "net"), "--shape", "1,6"]
+    assert check.main([*model, "--keys", "fc"]) == 0
+    assert "can be quantized up to fc: 1 nodes, 1 FullyConnected" in capsys.readouterr().out
+    assert check.main([*model, "--keys", "boxes"]) == 1
+    assert "found 2: data, im_info" in capsys.readouterr().err
+
+
 def _status(function, arguments):
     try:
         return function(arguments)

@@ -5,6 +5,8 @@ import nets
 import numpy as np
 import pytest
 
+import cvm_runtime as cvm
+from mrt import sim_quant_helper as sim
 from mrt.errors import ModelError
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.mxnet_bridge import mx
@@ -73,6 +75,13 @@ def test_attributes_are_parsed_never_evaluated():
         node.tuple("stride")
 
 
+def test_attributes_may_be_infinite():
+    node = Node("clip", "c", attrs={"a_min": "-inf", "a_max": "inf", "a": "nan", "b": "1e+09", "n": "inf"})
+    assert [node.float(key) for key in ("a_min", "a_max", "b")] == [-np.inf, np.inf, 1e9] and np.isnan(node.float("a"))
+    with pytest.raises(ModelError, match="attribute n='inf', expected an integer"):
+        node.int("n")
+
+
 def old_symbol():
     """As MXNet 0.8 wrote it: `param` for the operator's attributes, no auxiliary states, two-item heads."""
     def node(op, name, inputs, param):
@@ -101,6 +110,77 @@ def test_symbols_of_mxnet_0_8_load(tmp_path):
     before = nets.run(model, x)[0]
     model.prepare((2, 1, 6, 6))
     np.testing.assert_allclose(nets.run(model, x)[0], before, rtol=1e-5, atol=1e-5)
+
+
+# --- node names
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_names_and_attributes_of_any_characters(tmp_path, escaped):
+    layer = '全连接 "1" \\ é'
+    y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name=layer, attr={"__note__": "Größe\t→"})
+    symbol_file, params_file = files(tmp_path)
+    rng, x = np.random.default_rng(0), nets.batch((2, 3))
+    params = {f"{layer}_weight": rng.normal(size=(4, 3)), f"{layer}_bias": rng.normal(size=4)}
+    mx.sym.relu(y, name="выход/1").save(symbol_file)
+    mx.nd.save(params_file, {f"arg:{name}": mx.nd.array(value) for name, value in params.items()})
+    if escaped:  # as Python's json writes it
+        path = tmp_path / "net.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+        assert path.read_bytes().isascii()
+    model = Model.load(symbol_file, params_file)
+    wanted = nets.run(model, x)[0]
+    assert model.output_names() == ["выход/1"]
+    model.prepare((2, 3))
+    model.save(symbol_file, params_file)
+    model = Model.load(symbol_file, params_file)
+    assert model.graph.find(layer).str("__note__") == "Größe\t→"
+    mrt = model.get_mrt()
+    mrt.set_data(x)
+    mrt.calibrate()
+    integers = mrt.quantize()
+    mrt.save("quantized", str(tmp_path))
+    codes = sim.load_real_data(x, "data", mrt.get_inputs_ext())
+    simulated = nets.run(Model.load(str(tmp_path / "quantized.json"), str(tmp_path / "quantized.params")), codes)[0]
+    assert abs(simulated / mrt.get_output_scales()[0] - wanted).max() < 0.05
+    symbol, params = integers.to_cvm("net", str(tmp_path))
+    np.testing.assert_array_equal(cvm.load(symbol.encode(), params).run(codes.asnumpy().astype(np.int32))[0], simulated)
+
+
+def test_names_given_twice_become_unique(tmp_path, caplog):
+    class Block(mx.gluon.nn.HybridBlock):
+        def __init__(self):
+            super().__init__(prefix="net_")
+            with self.name_scope():
+                self.a, self.b = mx.gluon.nn.Dense(8), mx.gluon.nn.Dense(8)
+                self.act = mx.gluon.nn.Activation("relu")
+
+        def hybrid_forward(self, F, x):
+            return self.act(self.b(self.act(self.a(x))))
+
+    block, x = Block(), nets.batch((2, 6))
+    block.initialize()
+    block.hybridize()
+    wanted = block(x).asnumpy()
+    block.export(str(tmp_path / "net"))
+    model = Model.load(str(tmp_path / "net-symbol.json"), str(tmp_path / "net-0000.params"))
+    assert "net_relu0_fwd -> net_relu0_fwd_0" in caplog.text
+    model.prepare((2, 6))
+    assert model.output_names() == ["net_relu0_fwd_0"]
+    np.testing.assert_allclose(nets.run(model, x)[0], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_names_given_once_stay(caplog):
+    x = mx.sym.relu(mx.sym.relu(mx.sym.relu(mx.sym.var("same"), name="a"), name="a"), name="a_0")
+    x = mx.sym.relu(mx.sym.relu(x, name="same"), name="w") + mx.sym.var("w") * mx.sym.var("w")
+    graph = Graph.from_symbol(x, {"w": np.ones((1, 2))})
+    graph.check_names()
+    assert {"same", "w", "a", "a_0"} <= {node.name for node in graph.topological()}
+    assert [node.name for node in graph.inputs()] == ["same"] and list(graph.params) == ["w"]
+    assert [node.name for node in graph.topological() if node.op == "relu"] == ["a", "a_1", "a_0", "same_0", "w_0"]
+    assert "a -> a_1, same -> same_0, w -> w_0" in caplog.text
+    caplog.clear()
+    small()
+    assert not caplog.text
 
 
 # --- parameter names

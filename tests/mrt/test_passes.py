@@ -6,7 +6,7 @@ import pytest
 import cvm_runtime as cvm
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
-from mrt.errors import ModelError, UnsupportedError
+from mrt.errors import ModelError, StateError, UnsupportedError
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
 
@@ -144,14 +144,12 @@ def test_bad_input_shapes(shape, message):
         model.prepare(shape)
 
 
-def test_duplicate_names_are_refused_and_can_be_fixed(tmp_path):
+def test_a_network_with_unique_names_is_written(tmp_path):
     data = mx.sym.var("data")
-    symbol = mx.sym.relu(mx.sym.relu(data, name="same"), name="same")
-    model = Model(symbol, {})
-    with pytest.raises(ModelError, match=r"more than once: same.*fix_original_model"):
-        model.prepare((1, 2))
+    model = Model(mx.sym.relu(mx.sym.relu(data, name="same"), name="same"), {})
     model.fix_original_model(str(tmp_path), "net")
     fixed = Model.load(str(tmp_path / "net.fixed.json"), str(tmp_path / "net.fixed.params"))
+    assert fixed.output_names() == ["same_0"]
     fixed.prepare((1, 2))
 
 
@@ -242,3 +240,73 @@ def test_several_inputs_are_refused():
     symbol = mx.sym.Group([mx.sym.relu(mx.sym.var("a"), name="r"), mx.sym.relu(mx.sym.var("b"), name="s")])
     with pytest.raises(ModelError, match="one input, found 2: a, b"):
         Model(symbol, {}).prepare((1, 2))
+
+
+def with_label():
+    """A layer `fc`, which nodes that need a label follow; and what needs neither."""
+    data, label = mx.sym.var("data"), mx.sym.var("label")
+    fc = mx.sym.FullyConnected(data, num_hidden=4, name="fc")
+    chosen = mx.sym.one_hot(mx.sym.Reshape(mx.sym.slice_axis(label, axis=1, begin=0, end=1), shape=(-1,)), depth=4)
+    loss = mx.sym.sum(mx.sym.log_softmax(fc) * chosen, name="loss")
+    return mx.sym.Group([fc, loss, mx.sym.sin(mx.sym.BatchNorm(fc, name="bn"), name="wave")])
+
+
+@pytest.mark.parametrize("shape", [(2, 6), {"data": (2, 6)}])
+def test_inputs_that_only_nodes_above_the_keys_need_are_left_to_them(shape):
+    rng = np.random.default_rng(0)
+    sizes = {"fc_weight": (4, 6), "fc_bias": 4, "bn_gamma": 4, "bn_beta": 4, "bn_moving_mean": 4, "bn_moving_var": 4}
+    model = Model(with_label(), {name: np.abs(rng.normal(size=size)).astype(np.float32) for name, size in sizes.items()})
+    x = nets.batch((2, 6))
+    wanted = [v.asnumpy() for v in model.to_graph()(x, mx.nd.array([[1, 0], [3, 0]]))]
+    with pytest.raises(ModelError, match="one input, found 2: data, label"):
+        Model(model.symbol, model.params).prepare(shape)
+    with pytest.raises(ModelError, match="one input, found 2: data, label"):
+        Model(model.symbol, model.params).prepare(shape, ["loss"])
+    model.prepare(shape, ["fc"])
+    assert model.input_names() == ["data", "label"]
+    with pytest.raises(StateError, match=r"other inputs than data: label; Model\.split it"):
+        model.get_mrt()
+    base, top = model.split(["fc"])
+    assert base.input_names() == ["data"] and sorted(top.input_names()) == ["fc", "label"]
+    mrt = base.get_mrt()
+    mrt.set_data(x)
+    mrt.calibrate()
+    integers = mrt.quantize()
+    assert abs(nets.run(integers, mx.nd.array(np.rint(x.asnumpy() * mrt.scales["data"])))[0]
+               / mrt.get_output_scales()[0] - wanted[0]).max() < 0.1
+    parts = {"fc": mx.nd.array(wanted[0]), "label": mx.nd.array([[1, 0], [3, 0]])}
+    for found, value in zip(top.to_graph()(*(parts[name] for name in top.input_names())), wanted):
+        np.testing.assert_allclose(found.asnumpy(), value, rtol=1e-5, atol=1e-5)
+
+
+def test_several_inputs_below_the_keys_become_one():
+    a, b, label = (mx.sym.var(name) for name in ("a", "b", "label"))
+    symbol = mx.sym.sin(mx.sym.elemwise_add(a, b, name="sum") + label)
+    model = Model(symbol, {})
+    model.prepare({"a": (2, 3), "b": (2, 3)}, ["sum"])
+    assert model.input_names() == ["data", "label"]
+    base, _ = model.split(["sum"])
+    np.testing.assert_array_equal(nets.run(base, mx.nd.arange(12))[0], np.arange(6).reshape(2, 3) * 2 + 6)
+    model = Model(symbol, {})
+    model.prepare({"a": (2, 3), "b": (2, 3), "label": (2, 3)}, ["sum"])
+    assert model.input_names() == ["data"]
+
+
+@pytest.mark.parametrize("build", [
+    lambda w: mx.sym.contrib.div_sqrt_dim(w), lambda w: mx.sym.contrib.BilinearResize2D(w, height=4, width=4),
+    lambda w: mx.sym.linalg.gemm2(w, w)])
+def test_constants_of_operators_with_prefixes_are_folded(build):
+    w = np.random.default_rng(0).normal(size=(1, 1, 4, 4))
+    model = nets.model(mx.sym.broadcast_add(mx.sym.var("data"), build(mx.sym.var("w", shape=w.shape))), (2, 3, 4, 4), w=w)
+    x = nets.batch((2, 3, 4, 4))
+    wanted = nets.run(model, x)[0]
+    model.prepare((2, 3, 4, 4))
+    assert [node.op for node in model.graph.topological()] == ["null", "null", "broadcast_add"]
+    np.testing.assert_allclose(nets.run(model, x)[0], wanted, rtol=1e-6)
+
+
+def test_constants_of_operators_that_cannot_be_computed_are_named():
+    w = mx.sym.var("w", shape=(1, 4)).as_np_ndarray()
+    model = nets.model(mx.sym.broadcast_add(mx.sym.var("data"), mx.sym.np.sin(w).as_nd_ndarray()), (2, 4))
+    with pytest.raises(UnsupportedError, match=r"\(_npi_sin\): the operator is not supported"):
+        model.prepare((2, 4))

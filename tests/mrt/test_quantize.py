@@ -470,10 +470,36 @@ def integers_of(model, codes):
     return cvm.load(symbol.encode(), params).run(codes.asnumpy().astype(np.int32))[0]
 
 
-@pytest.mark.parametrize("keys, message", [("p", "string"),
+@pytest.mark.parametrize("keys, message", [("p", "list of names"),
                                            (["p", "p"], "twice: p"), (["q"], "no such node.*q"), ([], "no keys")])
 def test_bad_split_keys(keys, message):
     model = nets.model(split_net(), (1, 2, 8, 8))
     model.prepare((1, 2, 8, 8))
     with pytest.raises(MRTError, match=message):
         model.split(keys)
+
+
+@pytest.mark.parametrize("preset", ["default", "original"])
+@pytest.mark.parametrize("bits", [None, 8, 30])
+def test_constants_as_outputs(preset, bits):
+    """Anchors, and whatever else does not depend on the input: computed once, and as fine as an output is."""
+    anchors, x = np.random.default_rng(0).normal(size=(1, 10, 4)), nets.batch((2, 6))
+    boxes = mx.sym.var("anchors", shape=(1, 10, 4))
+    symbol = mx.sym.Group([mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc"),
+                           boxes * 3.0, boxes, mx.sym.zeros((1, 2))])
+    model = nets.model(symbol, (2, 6), anchors=anchors)
+    model.prepare((2, 6))
+    mrt = model.get_mrt()
+    mrt.set_preset(preset)
+    mrt.set_data(x)
+    mrt.calibrate()
+    if bits:
+        for name in mrt.old_names[1:]:
+            mrt.precs[name][name] = bits
+    mrt.quantize()
+    assert [mrt.get_maps()[name] for name in mrt.current_model.output_names()] == mrt.old_names
+    outputs, scales = integers(mrt, x), mrt.get_output_scales()
+    for found, scale, wanted in zip(outputs[1:], scales[1:], (anchors * 3, anchors, np.zeros((1, 2)))):
+        assert abs(found / scale - wanted).max() <= abs(wanted).max() * (0.5 / (2 ** ((bits or 16) - 1) - 1) + 1e-6)
+    again = reduce_graph(mrt.current_model, {"data": (2, 6)})
+    assert compile_graph(again.graph) == compile_graph(mrt.current_model.graph)
