@@ -86,14 +86,14 @@ def test_states_and_values_are_checked():
         mrt.calibrate()
     mrt = prepared().get_mrt()
     mrt.set_data(nets.batch(nets.SMALL_SHAPE))
-    with pytest.raises(MRTError, match="unknown calibration method 'kurtosis'; known are absmax"):
+    with pytest.raises(MRTError, match=r"method must be 'absmax' or .* found 'kurtosis'"):
         mrt.calibrate(method="kurtosis")
     with pytest.raises(MRTError, match="one context"):
         mrt.calibrate(ctx=[mx.cpu(0), mx.cpu(1)])
     mrt.calibrate()
     with pytest.raises(MRTError, match="no such node"):
         mrt.set_threshold("nowhere", 1.0)
-    with pytest.raises(MRTError, match=">= 0"):
+    with pytest.raises(MRTError, match="at least 0"):
         mrt.set_threshold("data", -1.0)
 
 
