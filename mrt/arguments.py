@@ -6,14 +6,14 @@ Each function takes what the argument is, in words, and its value, and returns t
 import numbers
 import os
 
-from mrt.errors import MRTError
+from mrt.errors import ModelError, MRTError
 from mrt.utils import shortened
 
 __all__ = ["choice", "instance", "mapping", "names", "path", "shape"]
 
 
-def _wrong(what, value, expected):
-    raise MRTError(f"{what} must be {expected}, found {shortened(repr(value))}")
+def _wrong(what, value, expected, kind=MRTError):
+    raise kind(f"{what} must be {expected}, found {shortened(repr(value))}")
 
 
 def choice(what, value, choices):
@@ -53,14 +53,14 @@ def instance(what, value, kind, expected):
 
 
 def shape(what, value):
-    """A tuple of positive integers, the batch filled in; a map of names to such ones; or None."""
+    """A tuple of positive integers, the batch filled in; a map of names to such ones; or None. ModelError for others."""
     if value is None:
         return None
     if hasattr(value, "items"):
         return {key: shape(f"{what} of {key}", item) for key, item in value.items()}
     extents = tuple(value) if _iterable(value) and not isinstance(value, str) else (None,)
-    if not extents or any(isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1 for n in extents):
-        _wrong(what, value, "positive integers with the batch filled in, as (1, 3, 224, 224)")
+    if any(isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1 for n in extents):
+        _wrong(what, value, "positive integers with the batch filled in, as (1, 3, 224, 224)", ModelError)
     return tuple(int(n) for n in extents)
 
 

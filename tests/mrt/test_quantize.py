@@ -236,11 +236,11 @@ def test_unknown_techniques_are_refused():
     model.prepare(nets.SMALL_SHAPE)
     with pytest.raises(MRTError, match="no technique is called magic; known are weight_granularity"):
         model.get_mrt().set_techniques(magic=True)
-    with pytest.raises(MRTError, match="weight_granularity is 'pixel'"):
+    with pytest.raises(MRTError, match=r"weight_granularity must be .* found 'pixel'"):
         model.get_mrt().set_techniques(weight_granularity="pixel")
     with pytest.raises(MRTError, match="bias_correction is True, expected 'none' or 'analytic' or 'empirical'"):
         model.get_mrt().set_techniques(bias_correction=True)
-    with pytest.raises(MRTError, match="rounding is 'best', expected 'nearest' or 'adaptive'"):
+    with pytest.raises(MRTError, match="rounding must be 'nearest' or 'adaptive', found 'best'"):
         model.get_mrt().set_techniques(rounding="best")
 
 
