@@ -236,7 +236,7 @@ def test_unknown_techniques_are_refused():
     model.prepare(nets.SMALL_SHAPE)
     with pytest.raises(MRTError, match="no technique is called magic; known are weight_granularity"):
         model.get_mrt().set_techniques(magic=True)
-    with pytest.raises(MRTError, match=r"weight_granularity must be .* found 'pixel'"):
+    with pytest.raises(MRTError, match=r"weight_granularity is 'pixel', expected 'channel'"):
         model.get_mrt().set_techniques(weight_granularity="pixel")
     with pytest.raises(MRTError, match="bias_correction is True, expected 'none' or 'analytic' or 'empirical'"):
         model.get_mrt().set_techniques(bias_correction=True)
