@@ -240,7 +240,7 @@ def test_unknown_techniques_are_refused():
         model.get_mrt().set_techniques(weight_granularity="pixel")
     with pytest.raises(MRTError, match="bias_correction is True, expected 'none' or 'analytic' or 'empirical'"):
         model.get_mrt().set_techniques(bias_correction=True)
-    with pytest.raises(MRTError, match="rounding must be 'nearest' or 'adaptive', found 'best'"):
+    with pytest.raises(MRTError, match="rounding is 'best', expected 'nearest' or 'adaptive'"):
         model.get_mrt().set_techniques(rounding="best")
 
 
