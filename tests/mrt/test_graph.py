@@ -147,6 +147,8 @@ def test_names_and_attributes_of_any_characters(tmp_path, escaped):
 
 
 def test_names_given_twice_become_unique(tmp_path, caplog):
+    caplog.set_level("WARNING", "mrt.graph")
+
     class Block(mx.gluon.nn.HybridBlock):
         def __init__(self):
             super().__init__(prefix="net_")
@@ -170,6 +172,7 @@ def test_names_given_twice_become_unique(tmp_path, caplog):
 
 
 def test_names_given_once_stay(caplog):
+    caplog.set_level("WARNING", "mrt.graph")
     x = mx.sym.relu(mx.sym.relu(mx.sym.relu(mx.sym.var("same"), name="a"), name="a"), name="a_0")
     x = mx.sym.relu(mx.sym.relu(x, name="same"), name="w") + mx.sym.var("w") * mx.sym.var("w")
     graph = Graph.from_symbol(x, {"w": np.ones((1, 2))})

@@ -264,6 +264,15 @@ def test_names_that_match_nothing(split_folder, capsys, section, text, words):
     assert words in refused(ini(split_folder, **{**SPLIT, section: text}), capsys)
 
 
+def test_an_upper_half_with_an_input_of_its_own_is_refused_at_once(split_folder, capsys):
+    files = [str(split_folder / f"mnist_mlp.{suffix}") for suffix in ("json", "params")]
+    model = Model.load(*files)
+    Model(mx.sym.broadcast_mul(model.symbol, mx.sym.var("im_info"), name="boxes"), model.params).save(*files)
+    text = {**SPLIT, "MERGE_MODEL": "Attribute_deps = None\nOscale_maps = boxes: dense"}
+    error = refused(ini(split_folder, **text), capsys)
+    assert "what lies behind dense needs im_info besides, and the compiled network has one input" in error
+
+
 def test_attributes_of_the_upper_half_are_scaled():
     graph = Model(mx.sym.Variable("score") > 0.259, {}).graph
     node = graph.outputs[0].node
