@@ -50,6 +50,7 @@ def correct_means(graph, result, batches):
 def _bias(node, graph):
     """(values, precision) of the bias of a layer, in two parts or not; None for a layer that is computed otherwise."""
     layer = node.inputs[1].node if node.op == "broadcast_add" else node
+    layer = layer.inputs[0].node if layer.kind == "cvm_clip" else layer
     if layer.op not in LAYERS:
         return None
     bias = layer.inputs[2].node

@@ -140,6 +140,11 @@ class Recording:
         self._record(node, i, tensor)
         return tensor
 
+    def within(self, node, i, precision):
+        tensor = super().within(node, i, precision)
+        self._record(node, i, tensor)
+        return tensor
+
     def operand(self, node, i):
         tensor, zero = super().operand(node, i)
         self._record(node, i, tensor, zero)

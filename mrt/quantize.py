@@ -133,6 +133,16 @@ class Quantizer:
         source = self.source(node, i)
         return self._rescaled(source, code_range(self._requested(source, node.name, precision)), WIDE_MARGIN)
 
+    def within(self, node, i, precision):
+        """Input i as it stands, but in at most `precision` bits: clipped where its values can be expected to fit, else with one
+        scale in 16."""
+        source, tensor = self.source(node, i), self.tensor(node, i)
+        if tensor.precision <= precision:
+            return tensor
+        if self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name]) > precision:
+            return self.requantize(node, i, 16)
+        return tensor._replace(entry=self.clip(tensor.entry, precision, source.name), precision=precision)
+
     def wide_scale(self, node, precision=16):
         """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
         largest = self._sum_bounds.get(node) or self._operand_bound(node)

@@ -73,6 +73,7 @@ class _Pair(Operator):
     """Two tensors at one scale, or a tensor and a constant."""
 
     target = None
+    operand_bits = MAX_BITS  # at most, so that the result fits
 
     def wanted(self, node, limit, q):
         return [code_range(_width(node, q))] * 2
@@ -91,7 +92,7 @@ class _Pair(Operator):
         return q.result(node, entries, scale, self.precision(precision, precision))
 
     def with_constant(self, node, q, k):
-        values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
+        values, tensor = q.param(node, k).astype(np.float64), q.within(node, 1 - k, self.operand_bits)
         codes = _codes(values, tensor, q.shapes[node][0])
         if tensor.precision < 16 or codes is None or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
@@ -119,6 +120,8 @@ def _codes(values, tensor, shape):
 @register("broadcast_add")
 class Add(_Pair):
     """a + b."""
+
+    operand_bits = MAX_BITS - 1
 
     @staticmethod
     def precision(a, b):
@@ -178,7 +181,7 @@ class Multiply(Unchanged):
     def quantize(self, node, q):
         for k in (0, 1):
             if q.is_param(node, k):
-                factors = _per_channel(q.param(node, k), q.shapes[node][0])
+                factors = per_channel(q.param(node, k), q.shapes[node][0])
                 source = q.source(node, 1 - k)
                 if factors is not None and q.shapes[source][0] == q.shapes[node][0]:
                     return self._scaled(node, q, 1 - k, factors)
@@ -189,10 +192,8 @@ class Multiply(Unchanged):
 
     @staticmethod
     def _scaled(node, q, i, factors):
-        tensor = q.tensor(node, i)
         signs = np.sign(factors).astype(np.int32)
-        if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
-            tensor = q.requantize(node, i, 16)
+        tensor = q.within(node, i, MAX_BITS - 2) if (signs <= 0).any() else q.tensor(node, i)
         sizes = np.abs(factors)
         # a channel of zeros can have any scale; the finest leaves the multipliers that follow to the others
         scale = tensor.scale / np.where(sizes > 0, sizes, sizes[sizes > 0].min() if sizes.any() else 1.0)
@@ -211,7 +212,7 @@ class Multiply(Unchanged):
         return q.result(node, [tensor.entry, constant], tensor.scale * scale, tensor.precision + 15)
 
 
-def _per_channel(values, shape):
+def per_channel(values, shape):
     """The constant as one factor, or one per channel of axis 1 of `shape`, in float64; None when it is neither."""
     if values.size == 1:
         return values.astype(np.float64).reshape(1)

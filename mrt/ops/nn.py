@@ -38,7 +38,9 @@ class _Weighted(Operator):
         low_bits_in, low_bits = max(x.precision - q.weight_precision, 0), self.low_bits_of_weights(node, q)
         width = arithmetic.sum_bits(min(x.precision, q.weight_precision) + q.weight_precision,
                                     int(np.prod(q.param(node, 1).shape[1:])))
-        codes, bias, scale = self.integers(node, q, x, width + low_bits_in, low_bits)
+        # of an input in two parts the bias has the scale of both
+        room = min(width + low_bits_in, max(width, arithmetic.MAX_BITS - 2))
+        codes, bias, scale = self.integers(node, q, x, room, low_bits)
         q.note_noise(node, x, scale)
         if zero:  # the codes are that much too large for the real values; padding holds the code of 0 (see `padded`)
             bias = bias - zero * codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
@@ -164,13 +166,18 @@ class _Weighted(Operator):
         coarse = q.add(node.op, [high, constants[0]], {**attrs, "no_bias": True}, node.name)
         room = arithmetic.MAX_BITS - 1 - factor_bits
         if width > room:
-            if arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** low_bits) >= room:
-                raise MRTError(f"node {node.name} ({node.op}) is too wide for an input of {q.weight_precision + low_bits} bits; "
-                               "give it fewer")
+            needed = arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** low_bits) + 1
+            if needed > room:
+                fit = q.weight_precision + max(low_bits + room - min(needed, width), 0)
+                raise MRTError(f"node {node.name} ({node.op}) cannot take its input in {q.weight_precision + low_bits} bits: the "
+                               f"sums would not fit {arithmetic.MAX_BITS} bits; {fit} bits fit (set_operand_prec, "
+                               "Operand_precision)")
             coarse, width = q.clip(coarse, room, node.name), room
         coarse = q.add("broadcast_mul", [coarse, factor], {}, node.name)
         rest = q.add("broadcast_sub", [x, q.add("broadcast_mul", [high, factor], {}, node.name)], {}, node.name)
         fine = q.add(node.op, [q.clip(rest, q.weight_precision, node.name), *constants], attrs, node.name)
+        if total == arithmetic.MAX_BITS:
+            fine, total = q.clip(fine, total - 1, node.name), total - 1
         precision = max(width + factor_bits, total) + 1
         return q.result(node, [coarse, fine], scale, precision, "broadcast_add", {})
 

@@ -1,4 +1,5 @@
 """From any network MRT takes to one made of core operators alone, with one input called `data`."""
+from mrt.passes.fold_affine import fold_affine
 from mrt.passes.fold_batch_norm import fold_batch_norm
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.inputs import name_input
@@ -21,6 +22,4 @@ def prepare(graph, input_shape=None, keys=()):
     kept = validate(graph, graph.infer_shapes(), names_above(graph, keys))
     graph = fold_batch_norm(graph, kept)
     graph = rewrite(graph, graph.infer_shapes(), kept)
-    graph = fold_constants(graph)
-    graph.infer_shapes()
-    return graph
+    return fold_affine(fold_constants(graph), kept)
