@@ -31,8 +31,8 @@ def random_net(rng):
         return mx.sym.var(name, shape=params[name].shape)
 
     for k in range(int(rng.integers(2, 9))):
-        x, width = found[rng.integers(len(found))]
-        size = 10.0 ** rng.uniform(-4, 4)
+        x, width = found[-1 if rng.random() < 0.7 else rng.integers(len(found))]
+        size = 10.0 ** rng.uniform(-4, 4) if rng.random() < 0.5 else 0.1
         kind = rng.choice(["conv", "conv", "wide", "add", "sub", "mul", "scalar", "relu", "sum", "concat", "negative"])
         if kind == "conv":
             groups = width if rng.random() < 0.2 else 1
