@@ -125,8 +125,8 @@ class Recording:
     def _record(self, node, i, tensor, zero=0):
         self.taken[node, i] = self.source(node, i), tensor, zero
 
-    def tensor(self, node, i):
-        tensor = super().tensor(node, i)
+    def tensor(self, node, i, moved=False):
+        tensor = super().tensor(node, i, moved)
         self._record(node, i, tensor)
         return tensor
 

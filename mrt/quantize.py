@@ -25,9 +25,12 @@ EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the ten
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
+NOTHING = 1e-30  # of the threshold: the bound of channels that do not count
+LAYERS = ("Convolution", "FullyConnected")
 SUMS = ("broadcast_add", "broadcast_sub")
 ELEMENT_COST = 256  # storing, reading and rescaling an element of 32 bits takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
+EVEN = 2.0 ** -4  # from this share on, the bits of a wide tensor are enough for a channel's range
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 INPUT_PRECISIONS = {  # bits an operator takes its inputs at
@@ -39,7 +42,8 @@ INPUT_PRECISIONS = {  # bits an operator takes its inputs at
 
 
 class Tensor(NamedTuple):
-    """`scale` is a float, or a float64 vector with one scale per channel along axis 1."""
+    """`scale` is a float, or a float64 vector with one scale per channel along axis 1; or, between operators that move elements,
+    an array that broadcasts with the tensor, because the channels are no longer along axis 1."""
     entry: Entry
     scale: object
     precision: int
@@ -47,6 +51,10 @@ class Tensor(NamedTuple):
     @property
     def is_uniform(self):
         return np.ndim(self.scale) == 0
+
+    @property
+    def is_moved(self):
+        return np.ndim(self.scale) > 1
 
 
 class Options(NamedTuple):
@@ -90,7 +98,7 @@ class Quantizer:
         self.sensitivities, self.parts, self.grams, self.noise = sensitivities or {}, parts or {}, grams or {}, {}
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
-        self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
+        self._requantized, self._shared, self._consumers, self._behind = {}, {}, graph.consumers(), {}
         self.nonnegative = self._never_negative()
         self._sum_bounds = self._shared_bounds()
         self.wanted = self._limits_wanted()
@@ -118,9 +126,105 @@ class Quantizer:
 
     # --- tensors: `i` numbers the inputs of `node`
 
-    def tensor(self, node, i):
-        """Input i as it stands."""
-        return self.tensors[self.source(node, i)]
+    def tensor(self, node, i, moved=False):
+        """Input i as it stands, with one scale or one for each channel; where `moved`, with those it has."""
+        source = self.source(node, i)
+        tensor = self.tensors[source]
+        return self._rescaled(source, max(self.wanted[source], WIDE), WIDE_MARGIN) if tensor.is_moved and not moved else tensor
+
+    def moved(self, node):
+        """The same operator, which moves the elements of its input, on integers that each keep the scale of their channel where
+        that is worthwhile."""
+        tensor = self._channelwise(node)
+        if tensor.is_uniform:
+            return self.follow(node, tensor)
+        scales, numbers = np.unique(tensor.scale, return_inverse=True)
+        shape = np.shape(tensor.scale) if tensor.is_moved else self._column(self.source(node, 0))
+        numbers = self._carried(node, 0, np.reshape(numbers, shape))
+        if numbers is None or numbers.ndim > 1 and numbers.shape[0] > 1:  # another batch would have other scales
+            return self.follow(node, self.uniform(node, 0))
+        scale = scales[numbers]
+        return self.result(node, [tensor.entry], float(scale) if scale.size == 1 else scale, tensor.precision)
+
+    def _channelwise(self, node):
+        """The first input of an operator that moves elements: as narrow as its consumers want it, and with a scale for each
+        channel where that is worthwhile."""
+        source = self.source(node, 0)
+        tensor, limit = self.tensors[source], self.wanted[node]
+        if tensor.is_uniform or tensor.precision <= arithmetic.bits(limit):
+            return tensor
+        bounds = self.channel_bounds(source, limit)
+        if bounds is None:
+            return self.uniform(node, 0)
+        key = source, "channels", limit
+        if key not in self._requantized:
+            self._requantized[key] = self._rescale(source, tensor, limit, bounds)
+        return self._requantized[key]
+
+    def _column(self, node):
+        """The shape of a vector of channels that broadcasts with the output of `node`."""
+        return (1, -1) + (1,) * (len(self.shapes[node][0]) - 2)
+
+    def _carried(self, node, i, numbers):
+        """What becomes of `numbers`, integers that broadcast with input i, when an operator moves the elements of that input: an
+        array that broadcasts with its output, a vector where the numbers depend on the channel alone. None where elements of
+        several meet."""
+        shape = self.shapes[self.source(node, i)][0]
+        if min(len(shape), len(self.shapes[node][0])) < 2:
+            return None
+        numbers = operator_of(node).carried(node, i, np.broadcast_to(numbers, shape), self)
+        return None if numbers is None else _compact(numbers)
+
+    def _layers_behind(self, source):
+        """(layer, index) of every layer that takes `source`, or what operators that move elements make of it. `index`: for every
+        channel of the input of the layer, the channel of `source` that it holds, or -1."""
+        if source in self._behind:
+            return self._behind[source]
+        count = self.shapes[source][0][1] if len(self.shapes[source][0]) > 1 else 1
+        found, waiting = [], [(source, None)]
+        while waiting:
+            node, numbers = waiting.pop()
+            for user in self._consumers[node]:
+                if user is None:
+                    continue
+                if user.op in LAYERS:
+                    if numbers is None or numbers.ndim == 1:
+                        found.append((user, np.arange(count) if numbers is None else self._spread(user, numbers)))
+                elif numbers is not None or operator_of(user).moves:
+                    before = np.arange(count) if numbers is None else numbers
+                    before = before.reshape(self._column(node)) if before.ndim == 1 else before
+                    for i in (i for i, entry in enumerate(user.inputs) if entry.node is node):
+                        after = self._carried(user, i, before)
+                        waiting += [] if after is None else [(user, after)]
+        self._behind[source] = found
+        return found
+
+    def _spread(self, layer, numbers):
+        """A vector of numbers of which one may stand for all channels of the input of a layer."""
+        return np.broadcast_to(numbers, self.shapes[self.source(layer, 0)][0][1])
+
+    def channel_bounds(self, source, limit, thresholds=None):
+        """Bounds of the channels of `source`, where mapping each to `limit` makes so much less noise in the layers behind than
+        mapping the threshold that it is worthwhile; None elsewhere. `thresholds`: of the tensors that the channels belong to,
+        where they come from several.
+
+        A layer's input can have any scale per channel, because its weights can be divided by it: equalization (Nagel et al.,
+        2019, section 4.1; Xiao et al., "SmoothQuant", 2023) without the need for a layer in front that could be rescaled.
+        """
+        seen, threshold = self.channels.get(source.name), self.thresholds[source.name]
+        if not self.options.equalize or seen is None or not threshold > 0 or not seen.bound.max() > 0:
+            return None
+        layers = self._layers_behind(source)
+        if not layers:
+            return None
+        least = MIN_SHARE * (threshold if thresholds is None else np.minimum(thresholds, threshold))
+        share = np.clip(np.maximum(seen.bound, least) / threshold, NOTHING, 1)
+        bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
+        noise = sum(operator_of(layer).rounding_noise(
+            layer, [np.where(index < 0, NOTHING * threshold, bound[index]) for bound in bounds],
+            np.where(index < 0, 0, seen.square[index]), limit, self) for layer, index in layers)
+        best = int(np.argmin(noise))
+        return bounds[best] if noise[best] < WORTHWHILE * noise[0] else None
 
     def uniform(self, node, i):
         """Input i with one scale for all channels, as fine as its consumers want it."""
@@ -151,10 +255,42 @@ class Quantizer:
     def _operand_bound(self, node):
         return max(self.thresholds[self.source(node, i).name] for i in (0, 1))
 
+    def narrow(self, node, i, limit):
+        """Input i as it stands where its integers are no wider than `limit`, else None."""
+        tensor = self.tensor(node, i, moved=True)
+        return tensor if tensor.precision <= arithmetic.bits(limit) else None
+
+    def joined(self, node, axis, tensors):
+        """The Tensor of a concatenation of `tensors`, (entry, scale, precision) of every input, along an axis; each with the
+        scales it has."""
+        entries, scales, precisions = zip(*tensors)
+        sources = [self.source(node, i) for i in range(len(tensors))]
+        scales = [scale if np.ndim(scale) > 1 else np.reshape(scale, self._column(source)) for scale, source in zip(scales, sources)]
+        shapes = [self.shapes[source][0] for source in sources]
+        values = np.concatenate([np.broadcast_to(scale, shape) for scale, shape in zip(scales, shapes)], axis)
+        scale = _compact(values)
+        return self.result(node, entries, float(scale.ravel()[0]) if scale.size == 1 else scale, max(precisions))
+
     def as_wide(self, node, i, precision=16):
-        """Input i as it stands where it has at most `precision` bits, else with one scale in so many."""
-        tensor = self.tensor(node, i)
-        return tensor if tensor.precision <= precision else self.requantize(node, i, precision)
+        """Input i as it stands where it has at most `precision` bits, else in so many, with one scale unless ranges of channels
+        differ so much that it would cost the smaller ones their detail."""
+        source, tensor = self.source(node, i), self.tensor(node, i)
+        if tensor.precision <= precision:
+            return tensor
+        share = self._shares(source)
+        if not self.options.equalize or tensor.is_uniform or share is None or share.min() >= EVEN:
+            return self.requantize(node, i, precision)
+        key = source, "wide", precision
+        if key not in self._requantized:
+            bounds = WIDE_MARGIN * self.thresholds[source.name] * share
+            self._requantized[key] = self._rescale(source, tensor, code_range(precision), bounds)
+        return self._requantized[key]
+
+    def _shares(self, source):
+        """What the channels' ranges are of the threshold of `source`, at least MIN_SHARE; None where that is not known."""
+        seen, threshold = self.channels.get(source.name), self.thresholds[source.name]
+        known = seen is not None and threshold > 0 and seen.bound.max() > 0
+        return np.clip(seen.bound / threshold, MIN_SHARE, 1) if known else None
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
@@ -184,12 +320,12 @@ class Quantizer:
         return all(user is not None and user.op in ("Convolution", "FullyConnected") for user in self._consumers[node])
 
     def at_scale(self, node, i, precision, scale):
-        """Entry of input i at exactly this scale, clipped to `precision` bits."""
+        """Entry of input i at exactly this scale, or these of its channels, clipped to `precision` bits."""
         source = self.source(node, i)
         tensor = self.tensors[source]
-        if tensor.is_uniform and tensor.scale == scale and tensor.precision <= precision:
+        if tensor.is_uniform and np.ndim(scale) == 0 and tensor.scale == scale and tensor.precision <= precision:
             return tensor.entry
-        key = source, precision, float(scale)
+        key = source, precision, tuple(np.ravel(scale))
         if key not in self._requantized:
             factor = scale / tensor.scale
             bound = self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name])
@@ -381,25 +517,14 @@ class Quantizer:
         return self._requantized[key]
 
     def _equalized(self, source, limit):
-        """Like `_rescaled`, but each channel's own range is mapped to `limit`.
-
-        A layer's input can have any scale per channel, because its weights can be divided by it: equalization (Nagel et al.,
-        2019, section 4.1; Xiao et al., "SmoothQuant", 2023) without the need for a layer in front that could be rescaled.
-        """
+        """Like `_rescaled`, but each channel's own range is mapped to `limit` where that is worthwhile."""
         tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
-        fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
+        fits = not tensor.is_moved and tensor.precision <= arithmetic.bits(limit)
         if fits or seen is None or not threshold > 0 or not seen.bound.max() > 0:
-            return self._rescaled(source, limit)
+            return tensor if fits else self._rescaled(source, limit)
         clip = {127: seen.clip127, 254: seen.clip254}.get(limit, 1.0) if self.options.clip_inputs else 1.0
-        if not self.options.equalize:
-            return self._rescale(source, tensor, limit, threshold * clip)
-        share = np.clip(seen.bound / threshold, MIN_SHARE, 1)
-        layers = [user for user in self._consumers[source] if user is not None and user.op in ("Convolution", "FullyConnected")]
-        bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
-        noise = sum(operator_of(user).rounding_noise(user, bounds, seen.square, limit, self) for user in layers)
-        best = int(np.argmin(noise))
-        worthwhile = noise[best] < WORTHWHILE * noise[0]
-        return self._rescale(source, tensor, limit, bounds[best] if worthwhile else threshold * clip)
+        bounds = self.channel_bounds(source, limit)
+        return self._rescale(source, tensor, limit, threshold * clip if bounds is None else bounds)
 
     def _rescale(self, node, tensor, limit, threshold=None, expected=None):
         """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel
@@ -455,8 +580,9 @@ class Quantizer:
         return self.channel_vector(multiplier, source, "multiplier")
 
     def channel_vector(self, codes, node, hint, precision=None):
-        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`."""
-        values = np.asarray(codes, np.int32).reshape((1, -1) + (1,) * (len(self.shapes[node][0]) - 2))
+        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`, or of an array that does."""
+        values = np.asarray(codes, np.int32)
+        values = values if values.ndim > 1 else values.reshape(self._column(node))
         return self.constant(values, precision or arithmetic.bits(values), f"{node.name}_{hint}")
 
     def scalar(self, value):
@@ -486,6 +612,14 @@ class Quantizer:
         scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
         codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
+
+
+def _compact(numbers):
+    """An array with extent 1 along the axes along which nothing changes; a vector where axis 1 alone is left."""
+    for axis in range(numbers.ndim):
+        first = numbers.take([0], axis)
+        numbers = first if (numbers == first).all() else numbers
+    return numbers.ravel() if numbers.size == numbers.shape[1] else numbers
 
 
 def quantize_graph(graph, thresholds, channels, options, sensitivities=None, quantizer=Quantizer, grams=None):

@@ -506,4 +506,4 @@ def _bits(what, value):
 
 
 def _plain(scale):
-    return float(scale) if np.ndim(scale) == 0 else [float(s) for s in scale]
+    return np.asarray(scale, np.float64).tolist()

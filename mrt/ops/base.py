@@ -4,9 +4,11 @@ A class is registered under the names of the operators it handles and says four 
 rewritten to core operators, how a core operator becomes integers, and which runtime operator it is exported to. The graph
 passes know none of this; adding an operator touches one file of this package.
 """
+import numpy as np
+
 from mrt.errors import UnsupportedError
 
-__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "operator_of", "register", "with_scale"]
+__all__ = ["OPERATORS", "SPLIT", "Operator", "Unchanged", "of_channels", "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
 SPLIT = "split the network before it (Model.prepare and Model.split with keys)"
@@ -51,6 +53,13 @@ class Operator:
         """The node(s) of core operators that take the place of `node`; `r` is the passes.rewrite.Rewriter."""
         return node.with_inputs(inputs)
 
+    moves = False  # elements, without computing anything: its input may be narrowed for the layers behind it
+
+    def carried(self, node, i, numbers, q):
+        """What becomes of `numbers`, one for each element of input i, when the elements go where the operator takes them; None
+        where it computes one element from several of different numbers. Other inputs' elements have the number -1."""
+        return None
+
     def nonnegative(self, node, inputs):
         """Can the output never be negative? `inputs`: the same of each input."""
         return inputs[0]
@@ -67,6 +76,13 @@ class Operator:
         """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
         raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float and has no counterpart in the runtime; nodes "
                                "restored by set_restore are for debugging and cannot be compiled")
+
+
+def of_channels(numbers, shape):
+    """`numbers` of an input whose channels, along axis 1, are those of an output of `shape`; None where positions have
+    different ones."""
+    first = numbers[(slice(None), slice(None)) + (slice(0, 1),) * (numbers.ndim - 2)]
+    return np.broadcast_to(first, shape) if (numbers == first).all() else None
 
 
 class Unchanged(Operator):

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.errors import MRTError
 from mrt.graph import Entry, Node
-from mrt.ops.base import Operator, register
+from mrt.ops.base import Operator, of_channels, register
 from mrt.ops.transform import sliced
 from mrt.rounding import MAX_WIDTH, compensated
 
@@ -197,7 +197,7 @@ class _Weighted(Operator):
         Rounding the input adds (bound / limit)^2 w^2 per product; rounding a weight, whose step comes from the largest
         |w| * bound of its output, adds step^2 * square / bound^2.
         """
-        weight, noise = q.param(node, 1), []
+        weight, noise = self.counted(node, q), []
         power = self.channel_power(node, weight)
         for bound in bounds:
             factor = self.of_inputs(node, bound, weight)
@@ -206,6 +206,10 @@ class _Weighted(Operator):
             shares = shares.reshape(len(shares), -1).sum(axis=1)
             noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares).sum()))
         return np.array(noise)
+
+    def counted(self, node, q):
+        """The weights, in units in which the noise of all outputs counts alike."""
+        return q.param(node, 1)
 
     def channel_power(self, node, weight):
         """Sum of the squared weights of each input channel."""
@@ -314,6 +318,15 @@ class Convolution(_Weighted):
             entry = q.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths), "constant_value": zero}, node.name)
         return entry, {**node.attrs, "pad": "(0, 0)"}
 
+    def counted(self, node, q):
+        """Groups hand on ranges that differ, and the layer behind may make up for them: their noise counts in relation to what
+        they put out."""
+        weight, seen = q.param(node, 1), q.channels.get(node.name)
+        if node.int("num_group", 1) == 1 or seen is None:
+            return weight
+        power = np.where(seen.square > 0, seen.square, seen.square.max() or 1.0)
+        return weight / np.sqrt(power).reshape(-1, 1, 1, 1)
+
     def channel_power(self, node, weight):
         groups = node.int("num_group", 1)
         grouped = weight.reshape((groups, -1) + weight.shape[1:])
@@ -401,6 +414,9 @@ class Pooling(Operator):
             return Node("Convolution", node.name, inputs, attrs)
         shares = r.param((1.0 / counts)[None, None], f"{node.name}_shares")
         return Node("broadcast_mul", node.name, [r.add("Convolution", inputs, attrs, node.name), shares])
+
+    def carried(self, node, i, numbers, q):
+        return of_channels(numbers, q.shapes[node][0])
 
     def export(self, node, inputs, c):
         return c.emit(node, "max_pool2d", inputs, {
