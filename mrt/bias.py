@@ -51,7 +51,7 @@ def _bias(node, graph):
     """(values, precision) of the bias of a layer, in two parts or not; None for a layer that is computed otherwise."""
     layer = node.inputs[1].node if node.op == "broadcast_add" else node
     layer = layer.inputs[0].node if layer.kind == "cvm_clip" else layer
-    if layer.op not in LAYERS:
+    if layer.op not in LAYERS or len(layer.inputs) < 3:
         return None
     bias = layer.inputs[2].node
     return graph.params[bias.name], bias.int("precision")

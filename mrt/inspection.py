@@ -166,14 +166,17 @@ class Probe:
     def update(self, real, codes):
         """One batch: float values and integers, arrays of one shape. Few samples at a time, so that copies stay small."""
         scale = np.asarray(self.tensor.scale, np.float64)
-        scale = scale.reshape((1, -1) + (1,) * (codes.ndim - 2)) if scale.ndim else scale
+        scale = scale.reshape((1, -1) + (1,) * (codes.ndim - 2)) if scale.ndim == 1 else scale
+        if scale.ndim and len(scale) > 1:  # rows, of as many samples as the network was prepared for
+            scale = np.resize(scale, (len(codes), *scale.shape[1:]))
         limit = code_range(self.tensor.precision)
         samples = max(1, PART_ELEMENTS * len(codes) // max(codes.size, 1))
         for i in range(0, len(codes), samples):
             part = codes[i:i + samples] - self.zero
+            step = 1 / (scale[i:i + samples] if scale.ndim and len(scale) > 1 else scale)
             self.max_code = max(self.max_code, float(np.abs(part).max(initial=0)))
-            self.comparison.update(real[i:i + samples], part / scale, (-limit - self.zero) / scale, (limit - self.zero) / scale,
-                                   1 / scale)
+            self.comparison.update(real[i:i + samples], part * step, (-limit - self.zero) * step, (limit - self.zero) * step,
+                                   step)
 
     @property
     def bits_used(self):

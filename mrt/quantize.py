@@ -43,7 +43,8 @@ INPUT_PRECISIONS = {  # bits an operator takes its inputs at
 
 class Tensor(NamedTuple):
     """`scale` is a float, or a float64 vector with one scale per channel along axis 1; or, between operators that move elements,
-    an array that broadcasts with the tensor, because the channels are no longer along axis 1."""
+    an array that broadcasts with the tensor, because the channels are no longer along axis 1. Rows that hold a part of a channel
+    each may have scales of their own along axis 0."""
     entry: Entry
     scale: object
     precision: int
@@ -55,6 +56,10 @@ class Tensor(NamedTuple):
     @property
     def is_moved(self):
         return np.ndim(self.scale) > 1
+
+    @property
+    def has_rows(self):
+        return self.is_moved and len(self.scale) > 1
 
 
 class Options(NamedTuple):
@@ -141,17 +146,28 @@ class Quantizer:
         scales, numbers = np.unique(tensor.scale, return_inverse=True)
         shape = np.shape(tensor.scale) if tensor.is_moved else self._column(self.source(node, 0))
         numbers = self._carried(node, 0, np.reshape(numbers, shape))
-        if numbers is None or numbers.ndim > 1 and numbers.shape[0] > 1:  # another batch would have other scales
+        if numbers is None or not (numbers.ndim == 1 or len(numbers) == 1 or self._only_rows(node, numbers)):
             return self.follow(node, self.uniform(node, 0))
         scale = scales[numbers]
-        return self.result(node, [tensor.entry], float(scale) if scale.size == 1 else scale, tensor.precision)
+        return self.result(node, [tensor.entry], scale.item() if scale.size == 1 else scale, tensor.precision)
+
+    def _only_rows(self, node, numbers):
+        """Is a layer all that takes `node`, which keeps its rows apart, each of one of the `numbers`, until another operator
+        makes channels of them again? Elsewhere rows have one scale, because their number changes with the batch."""
+        for _ in range(2):
+            [user, *others] = self._consumers[node]
+            numbers = None if user is None or others else self._carried(user, 0, numbers)
+            if numbers is None or user.op != "FullyConnected":
+                break
+            node = user
+        return numbers is not None and user.op == "Reshape" and (numbers.ndim == 1 or len(numbers) == 1)
 
     def _channelwise(self, node):
         """The first input of an operator that moves elements: as narrow as its consumers want it, and with a scale for each
         channel where that is worthwhile."""
         source = self.source(node, 0)
         tensor, limit = self.tensors[source], self.wanted[node]
-        if tensor.is_uniform or tensor.precision <= arithmetic.bits(limit):
+        if tensor.is_uniform or tensor.has_rows or tensor.precision <= arithmetic.bits(limit):
             return tensor
         bounds = self.channel_bounds(source, limit)
         if bounds is None:
@@ -187,9 +203,8 @@ class Quantizer:
             for user in self._consumers[node]:
                 if user is None:
                     continue
-                if user.op in LAYERS:
-                    if numbers is None or numbers.ndim == 1:
-                        found.append((user, np.arange(count) if numbers is None else self._spread(user, numbers)))
+                if user.op in LAYERS and (numbers is None or numbers.ndim == 1):
+                    found.append((user, np.arange(count) if numbers is None else self._spread(user, numbers)))
                 elif numbers is not None or operator_of(user).moves:
                     before = np.arange(count) if numbers is None else numbers
                     before = before.reshape(self._column(node)) if before.ndim == 1 else before
@@ -264,12 +279,13 @@ class Quantizer:
         """The Tensor of a concatenation of `tensors`, (entry, scale, precision) of every input, along an axis; each with the
         scales it has."""
         entries, scales, precisions = zip(*tensors)
-        sources = [self.source(node, i) for i in range(len(tensors))]
-        scales = [scale if np.ndim(scale) > 1 else np.reshape(scale, self._column(source)) for scale, source in zip(scales, sources)]
-        shapes = [self.shapes[source][0] for source in sources]
-        values = np.concatenate([np.broadcast_to(scale, shape) for scale, shape in zip(scales, shapes)], axis)
-        scale = _compact(values)
-        return self.result(node, entries, float(scale.ravel()[0]) if scale.size == 1 else scale, max(precisions))
+        parts = []
+        for i, scale in enumerate(scales):
+            source = self.source(node, i)
+            scale = scale if np.ndim(scale) > 1 else np.reshape(scale, self._column(source))
+            parts.append(np.broadcast_to(scale, self.shapes[source][0]))
+        scale = _compact(np.concatenate(parts, axis))
+        return self.result(node, entries, scale.item() if scale.size == 1 else scale, max(precisions))
 
     def as_wide(self, node, i, precision=16):
         """Input i as it stands where it has at most `precision` bits, else in so many, with one scale unless ranges of channels
@@ -355,12 +371,17 @@ class Quantizer:
             default = self.weight_precision + operator_of(node).room_for_parts(node, self)
         return self._requested(source, node.name, default)
 
+    def sensitivity(self, node):
+        """The calibrate.Sensitivity of a layer, the mean of those that were measured, or None."""
+        known = self.sensitivities.get(node.name)
+        return type(known[0])(*(np.mean(values, axis=0) for values in zip(*known))) if known else None
+
     def note_noise(self, node, x, scale):
         """Keep what the rounding of a layer's input and of its weights adds to the outputs of the network, relative to their
         power. `x`: the Tensor it takes; `scale`: of its sums."""
-        known = self.sensitivities.get(node.name)
-        if known:
-            of_input, of_weight, shares = (np.mean(values, axis=0) for values in zip(*known))
+        known = self.sensitivity(node)
+        if known and not x.has_rows:
+            of_input, of_weight, shares = known
             rounded = x is not self.tensors[self.source(node, 0)]
             steps = operator_of(node).weight_steps(node, x, shares, scale, self.param(node, 1))
             self.noise[node] = rounded * (of_input / x.scale ** 2).sum() / 12, (of_weight * steps ** 2).sum() / 12
@@ -519,7 +540,7 @@ class Quantizer:
     def _equalized(self, source, limit):
         """Like `_rescaled`, but each channel's own range is mapped to `limit` where that is worthwhile."""
         tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
-        fits = not tensor.is_moved and tensor.precision <= arithmetic.bits(limit)
+        fits = tensor.has_rows or (not tensor.is_moved and tensor.precision <= arithmetic.bits(limit))
         if fits or seen is None or not threshold > 0 or not seen.bound.max() > 0:
             return tensor if fits else self._rescaled(source, limit)
         clip = {127: seen.clip127, 254: seen.clip254}.get(limit, 1.0) if self.options.clip_inputs else 1.0
@@ -580,7 +601,7 @@ class Quantizer:
         return self.channel_vector(multiplier, source, "multiplier")
 
     def channel_vector(self, codes, node, hint, precision=None):
-        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`, or of an array that does."""
+        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`, or an array that does."""
         values = np.asarray(codes, np.int32)
         values = values if values.ndim > 1 else values.reshape(self._column(node))
         return self.constant(values, precision or arithmetic.bits(values), f"{node.name}_{hint}")

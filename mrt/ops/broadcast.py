@@ -206,7 +206,8 @@ class Multiply(Unchanged):
 
     @staticmethod
     def _times_constant(node, q, k):
-        tensor, values = q.requantize(node, 1 - k, 16), q.param(node, k)
+        same = q.shapes[q.source(node, 1 - k)][0] == q.shapes[node][0]
+        tensor, values = q.as_wide(node, 1 - k) if same else q.requantize(node, 1 - k, 16), q.param(node, k)
         scale = arithmetic.scale_for(np.abs(values).max(), 15)
         constant = q.constant(arithmetic.quantize(values, scale, 15), 15, node.inputs[k].node.name)
         return q.result(node, [tensor.entry, constant], tensor.scale * scale, tensor.precision + 15)

@@ -50,7 +50,7 @@ class _Weighted(Operator):
         if low_bits:
             weights.append(q.constant(codes - (high << low_bits), q.weight_precision, name))
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
-        moved = q.options.bias_correction == "empirical"  # later, by mrt.bias, within the width of the products
+        moved = q.options.bias_correction == "empirical" and not x.has_rows  # later, by mrt.bias, within the products' width
         attrs["no_bias"] = not (moved or bias.any())
         inputs, precision = [weights[-1]], 0
         if moved or bias.any():
@@ -84,10 +84,11 @@ class _Weighted(Operator):
         int64. Both arrays of scales run over the output channels. `low_bits`: how much finer than 8 bits the weights are."""
         weight = q.param(node, 1)
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
-        scale_x, means = np.min(x.scale), q.mean(node, 0)
+        # rows with scales of their own have no bias in common
+        scale_x, means = (1.0, None) if x.has_rows else (np.min(x.scale), q.mean(node, 0))
         means = None if means is None else self.of_inputs(node, means, weight)
         # a channel with a finer scale has larger integers, and smaller weights for them
-        finer = None if x.is_uniform else self.of_inputs(node, x.scale / scale_x, weight)
+        finer = None if x.is_uniform or x.has_rows else self.of_inputs(node, x.scale / scale_x, weight)
         threshold = q.weight_threshold(node, 1, _largest(weight, finer))
         # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits than all
         # the products together.
@@ -98,7 +99,8 @@ class _Weighted(Operator):
             # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
             # multipliers that follow, which have the coarsest channel to fit.
             threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
-        if threshold.ndim and threshold.min() == threshold.max():  # one scale keeps every way open to what follows
+        # one scale keeps every way open to what follows
+        if threshold.ndim and (threshold.min() == threshold.max() or x.has_rows):
             threshold = threshold.max()
         scale_w = arithmetic.scale_for(threshold, q.weight_precision) * 2 ** low_bits
         limit = arithmetic.code_range(q.weight_precision) << low_bits
@@ -114,7 +116,8 @@ class _Weighted(Operator):
             if means is not None:
                 bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
-        return codes, arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64), scale
+        bias = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64)
+        return codes, bias, x.scale * scale_w if x.has_rows else scale
 
     def adapt(self, node, codes, gram, weight, scale_w, scale_x, finer, means, limit):
         """Fill in `codes` by adaptive rounding (see `mrt.rounding`). `finer`, `means`: as `of_inputs` shapes them, or None. What
@@ -197,19 +200,20 @@ class _Weighted(Operator):
         Rounding the input adds (bound / limit)^2 w^2 per product; rounding a weight, whose step comes from the largest
         |w| * bound of its output, adds step^2 * square / bound^2.
         """
-        weight, noise = self.counted(node, q), []
-        power = self.channel_power(node, weight)
+        weight, noise = q.param(node, 1), []
+        power, share, counts = self.what_counts(node, weight, square, q)
         for bound in bounds:
             factor = self.of_inputs(node, bound, weight)
             steps = _largest(weight, 1 / factor) / arithmetic.code_range(q.weight_precision)
-            shares = self.of_inputs(node, square / bound ** 2, weight) * int(np.prod(weight.shape[2:]))
+            shares = self.of_inputs(node, share / bound ** 2, weight) * int(np.prod(weight.shape[2:]))
             shares = shares.reshape(len(shares), -1).sum(axis=1)
-            noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares).sum()))
+            noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares * counts).sum()))
         return np.array(noise)
 
-    def counted(self, node, q):
-        """The weights, in units in which the noise of all outputs counts alike."""
-        return q.param(node, 1)
+    def what_counts(self, node, weight, square, q):
+        """What an error of variance 1 in every input channel, one in the weights of every input channel, and one in every output
+        count; the outputs all alike."""
+        return self.channel_power(node, weight), square, 1.0
 
     def channel_power(self, node, weight):
         """Sum of the squared weights of each input channel."""
@@ -318,14 +322,18 @@ class Convolution(_Weighted):
             entry = q.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths), "constant_value": zero}, node.name)
         return entry, {**node.attrs, "pad": "(0, 0)"}
 
-    def counted(self, node, q):
-        """Groups hand on ranges that differ, and the layer behind may make up for them: their noise counts in relation to what
-        they put out."""
-        weight, seen = q.param(node, 1), q.channels.get(node.name)
-        if node.int("num_group", 1) == 1 or seen is None:
-            return weight
-        power = np.where(seen.square > 0, seen.square, seen.square.max() or 1.0)
-        return weight / np.sqrt(power).reshape(-1, 1, 1, 1)
+    def what_counts(self, node, weight, square, q):
+        """Groups hand on ranges that differ, and a layer behind may make up for that: they count as their errors show in the
+        outputs of the network where that is known, else in relation to what they put out."""
+        known, seen, groups = q.sensitivity(node), q.channels.get(node.name), node.int("num_group", 1)
+        if groups == 1 or (known is None and seen is None):
+            return super().what_counts(node, weight, square, q)
+        if known is None:
+            powers = np.where(seen.square > 0, seen.square, seen.square.max() or 1.0)
+            return self.channel_power(node, weight / np.sqrt(powers).reshape(-1, 1, 1, 1)), square, 1 / powers
+        grouped = (known.weight_inputs * (square > 0)).reshape(groups, -1)
+        products = np.maximum(grouped.sum(axis=1, keepdims=True), 1e-300) * int(np.prod(weight.shape[2:]))
+        return known.input * (square > 0), (grouped / products).ravel(), known.weight
 
     def channel_power(self, node, weight):
         groups = node.int("num_group", 1)
@@ -354,6 +362,10 @@ class FullyConnected(_Weighted):
         rows = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {shape[-1]})"}, node.name)
         dense = Entry(in_parts(Node(node.op, r.name(node.name), (), attrs), (rows,) + inputs[1:], r), 0)
         return Node("Reshape", node.name, [dense], {"shape": str((-1,) + tuple(shape[1:-1]) + (node.int("num_hidden"),))})
+
+    def carried(self, node, i, numbers, q):
+        first = numbers[:, :1]
+        return np.broadcast_to(first, q.shapes[node][0]) if len(node.inputs) == 2 and (numbers == first).all() else None
 
     def export(self, node, inputs, c):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})

@@ -5,15 +5,18 @@
 The network: a layer whose output channels have ranges from 1 to 1 / ratio, an operator, and a layer to which all channels of
 its input matter alike.
 """
+import functools
 import sys
 
 import nets
 import numpy as np
 import pytest
 
+import cvm_runtime as cvm
 from mrt import sim_quant_helper as sim
+from mrt.compiler import compile_graph
 from mrt.mxnet_bridge import mx
-from mrt.transformer import Model
+from mrt.transformer import Model, reduce_graph
 
 SHAPE, CHANNELS, RATIOS, ALLOWED = (16, 3, 12, 12), 8, (1, 8, 32, 100), 3.0
 S = mx.sym
@@ -77,8 +80,6 @@ OPERATORS = {  # of x with 8 channels, 12 x 12
     "Concat, normalized": lambda x: S.relu(S.BatchNorm(S.Concat(x, S.relu(layer(x, "more", 4)), dim=1), name="bn")),
     "U-Net skip": lambda x: S.Concat(x, S.UpSampling(S.relu(layer(S.Pooling(
         x, kernel=(2, 2), stride=(2, 2), pool_type="max"), "deep")), scale=2, sample_type="nearest"), dim=1),
-    "U-Net without the skip": lambda x: S.UpSampling(S.relu(layer(S.Pooling(
-        x, kernel=(2, 2), stride=(2, 2), pool_type="max"), "deep")), scale=2, sample_type="nearest"),
     "Concat of rows": lambda x: S.Concat(x, S.reverse(x, axis=3), dim=2),
     "SliceChannel + Concat of columns": lambda x: S.Concat(*list(S.SliceChannel(x, num_outputs=3, axis=3))[::-1], dim=3),
     "Flatten": lambda x: S.Flatten(x),
@@ -102,6 +103,8 @@ def network(operator, ratio, seed, rectified):
         params[name] = rng.normal(size=shape) / 4 if constant is None else np.full(shape, constant)
     params["a_weight"] *= sizes.reshape(-1, 1, 1, 1)
     params["a_bias"] *= sizes / 4
+    for name in {"deep_weight", "more_weight", "small_weight"} & set(params):
+        params[name] /= 8 * sizes.reshape(-1, 1, 1)
     data = nets.batch(SHAPE, seed + 1)
     del params["data"]
     arrays = {name: value.astype(np.float32) for name, value in params.items()}
@@ -119,40 +122,76 @@ def statistics(symbol):
             for name, shape in zip(symbol.list_auxiliary_states(), symbol.infer_shape(data=SHAPE)[2])}
 
 
-def snr(operator, ratio, seed=0, rectified=True, settings=lambda mrt: mrt.set_techniques(two_part_budget=0)):
-    """SNR in dB of the output of the integer network, on the calibration data."""
+def quantized(operator, ratio, seed=0, rectified=True):
+    """(MRT, data, float output)"""
     model, x = network(operator, ratio, seed, rectified)
     real = nets.run(model, x)[0]
     model.prepare(SHAPE)
     mrt = model.get_mrt()
-    settings(mrt)
+    mrt.set_techniques(two_part_budget=0)
     mrt.set_input_prec(16)  # what the first layer loses is not the matter
     mrt.set_data(x)
     mrt.calibrate()
     mrt.set_output_prec(16)
-    integers = mrt.quantize()
-    found = nets.run(integers, sim.load_real_data(x, "data", mrt.get_inputs_ext()))[0] / mrt.get_output_scales()[0]
+    mrt.quantize()
+    return mrt, x, real
+
+
+def simulated(mrt, x):
+    return nets.run(mrt.current_model, sim.load_real_data(x, "data", mrt.get_inputs_ext()))[0]
+
+
+def snr(operator, ratio, seed=0, rectified=True):
+    """SNR in dB of the output of the integer network, on the calibration data."""
+    mrt, x, real = quantized(operator, ratio, seed, rectified)
+    found = simulated(mrt, x) / mrt.get_output_scales()[0]
     return 10 * np.log10((real ** 2).sum() / ((real - found) ** 2).sum())
 
 
-def figures(operator, rectified, ratios=RATIOS):
-    """Mean over a few seeds, of every ratio."""
-    return [float(np.mean([snr(operator, ratio, seed, rectified) for seed in range(3)])) for ratio in ratios]
+@functools.lru_cache(maxsize=None)
+def mean_snr(operator, ratio, rectified, seeds):
+    return float(np.mean([snr(operator, ratio, seed, rectified) for seed in range(seeds)]))
 
 
-def table(out):
-    names = sys.argv[1:] or list(OPERATORS)
+def least(operator, ratio, rectified, seeds):
+    """What an operator must reach: as much as the network without it, or as the same network with ranges that are alike, less
+    what is allowed."""
+    return min(mean_snr("nothing", ratio, rectified, seeds), mean_snr(operator, 1, rectified, seeds)) - ALLOWED
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_moving_selecting_and_averaging_cost_no_more_than_3_dB(operator):
+    assert mean_snr(operator, 100, True, 1) > least(operator, 100, True, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_ratio(operator, rectified):
+    for ratio in RATIOS:
+        assert mean_snr(operator, ratio, rectified, 3) > least(operator, ratio, rectified, 3), ratio
+
+
+@pytest.mark.parametrize("operator", ["bilinear resize", "adaptive pooling", "channel shuffle", "transpose, Flatten",
+                                      "U-Net skip", "Concat with the image", "transpose, relu and back", "stack and reshape"])
+def test_another_batch_has_the_same_integers(operator):
+    """Scales that moved are no matter of the batch the network was prepared for; and the runtime has the same bits."""
+    mrt, x, _ = quantized(operator, 32)
+    expected = simulated(mrt, x)[:1]
+    symbol, params = compile_graph(reduce_graph(mrt.current_model, {"data": (1, *SHAPE[1:])}).graph)
+    codes = sim.load_real_data(x[:1], "data", mrt.get_inputs_ext()).asnumpy().astype(np.int32)
+    np.testing.assert_array_equal(cvm.load(symbol.encode(), params).run(codes)[0], expected.astype(np.int64))
+
+
+def table(names):
     for rectified in (True, False):
-        print(f"{'after a relu' if rectified else 'signed':<28}" + "".join(f"{ratio:>8}" for ratio in RATIOS), file=out)
-        plain = figures("nothing", rectified)
+        print(f"{'after a relu' if rectified else 'signed':<32}" + "".join(f"{ratio:>8}" for ratio in RATIOS))
         for operator in names:
-            try:
-                found = figures(operator, rectified)
-            except Exception as e:
-                print(operator, type(e).__name__, str(e)[:150]); continue
-            bad = "".join("*" if min(b, found[0]) - a > 3 else "" for a, b in zip(found, plain))
-            print(f"{operator:<28}" + "".join(f"{value:8.1f}" for value in found) + " " + bad, file=out, flush=True)
+            found = [mean_snr(operator, ratio, rectified, 3) for ratio in RATIOS]
+            marks = "".join(f"{value:7.1f}{' ' if value > least(operator, ratio, rectified, 3) else '*'}"
+                            for ratio, value in zip(RATIOS, found))
+            print(f"{operator:<32}{marks}", flush=True)
 
 
 if __name__ == "__main__":
-    table(sys.stdout)
+    table(sys.argv[1:] or OPERATORS)
