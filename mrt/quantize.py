@@ -171,7 +171,7 @@ class Quantizer:
             return tensor
         bounds = self.channel_bounds(source, limit)
         if bounds is None:
-            return self.uniform(node, 0)
+            return (self._wide_channels(source) if limit >= WIDE else None) or self.uniform(node, 0)
         key = source, "channels", limit
         if key not in self._requantized:
             self._requantized[key] = self._rescale(source, tensor, limit, bounds)
@@ -290,12 +290,17 @@ class Quantizer:
     def as_wide(self, node, i, precision=16):
         """Input i as it stands where it has at most `precision` bits, else in so many, with one scale unless ranges of channels
         differ so much that it would cost the smaller ones their detail."""
-        source, tensor = self.source(node, i), self.tensor(node, i)
+        tensor = self.tensor(node, i)
         if tensor.precision <= precision:
             return tensor
-        share = self._shares(source)
-        if not self.options.equalize or tensor.is_uniform or share is None or share.min() >= EVEN:
-            return self.requantize(node, i, precision)
+        return self._wide_channels(self.source(node, i), precision) or self.requantize(node, i, precision)
+
+    def _wide_channels(self, source, precision=16):
+        """`source` in `precision` bits with a scale for each channel, if their ranges differ so much that one scale would leave
+        too few to some; else None."""
+        tensor, share = self.tensors[source], self._shares(source)
+        if not self.options.equalize or tensor.is_uniform or tensor.is_moved or share is None or share.min() >= EVEN:
+            return None
         key = source, "wide", precision
         if key not in self._requantized:
             bounds = WIDE_MARGIN * self.thresholds[source.name] * share
