@@ -233,7 +233,7 @@ class Quantization:
                                choices=("none", "analytic", "empirical"))
     rounding: str = key(STR, "nearest", "how weights become integers: nearest, or adaptive, which takes longer and is more "
                         "accurate", choices=("nearest", "adaptive"))
-    two_part_budget: float = key(FLOAT, 0.02, "share of the cost to spend on layers in two parts", low=0)
+    two_part_budget: float = key(FLOAT, 0.03, "share of time, gas and bytes to spend on layers in two parts", low=0)
     device_type: Optional[str] = _device_type()
     device_ids: Tuple[int, ...] = _device_ids()
     dump: bool = _dump()

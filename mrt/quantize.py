@@ -28,6 +28,7 @@ HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still c
 NOTHING = 1e-30  # of the threshold: the bound of channels that do not count
 LAYERS = ("Convolution", "FullyConnected")
 SUMS = ("broadcast_add", "broadcast_sub")
+PRODUCT_GAS, ELEMENT_GAS, OPERATION_GAS = 3, 5, 6  # the runtime's rule, for an element: a product, storage, other operations
 ELEMENT_COST = 256  # storing, reading and rescaling an element of 32 bits takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
 EVEN = 2.0 ** -4  # from this share on, the bits of a wide tensor are enough for a channel's range
@@ -74,7 +75,7 @@ class Options(NamedTuple):
     equalize: bool = True  # channels of a layer's input get scales of their own
     clip_inputs: bool = True  # a layer's input is clipped where that lowers its mean square error
     rounding: str = "nearest"  # of weights; or "adaptive"
-    two_part_budget: float = 0.02  # share of the cost of all layers that inputs or weights in two parts may add
+    two_part_budget: float = 0.03  # share of time, gas and parameter bytes that inputs or weights in two parts may add
     shift_bits: int = 5  # for mrt.original alone
 
 
@@ -664,22 +665,16 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None, qua
 
 
 def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quantizer=Quantizer):
-    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the cost this adds
-    stays within the budget. The layers come in the order of noise saved per cost, as long as a layer's share of the noise is
-    more than its share of the cost."""
+    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while what this adds to time,
+    gas and parameter bytes stays within the budget, a share of what the network takes of each. The choices come in the order of
+    noise saved per cost, of which the one that is the largest share of the network's counts, as long as a choice's share of the
+    noise is more than its share of the cost."""
     if not options.two_part_budget or not sensitivities or not quantizer.takes_parts:
         return {}
     # how weights are rounded makes no difference here but in time
     quantizer = quantizer(graph, shapes, thresholds, channels, options._replace(rounding="nearest"), sensitivities)
-    quantizer.run()
-    costs = {}
-    for node in graph.topological():
-        if node.op in ("Convolution", "FullyConnected"):
-            elements = int(np.prod(shapes[node][0][1:]))
-            depth = graph.params[node.inputs[1].node.name][0].size
-            moved = elements + int(np.prod(shapes[quantizer.source(node, 0)][0][1:]))
-            costs[node] = elements * depth + ELEMENT_COST * moved
-    total, whole = sum(sum(pair) for pair in quantizer.noise.values()), sum(costs.values())
+    whole = _whole_cost(quantizer.run().graph)
+    total = sum(sum(pair) for pair in quantizer.noise.values())
     choices = []
     for place, (node, (of_input, of_weight)) in enumerate(quantizer.noise.items()):
         taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
@@ -688,10 +683,43 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quant
             # where all codes are used already, the input has a bit less to gain
             more = room - (quantizer.layer_wants(node, 0) > code_range(quantizer.weight_precision))
             savings = {"input": of_input * (1 - 4.0 ** -more), "weight": of_weight * (1 - 4.0 ** -room)}
-            part = max(savings, key=savings.get)
-            choices.append((savings[part] / costs[node], -place, node, part))
-    chosen, left = {}, options.two_part_budget * whole
-    for rate, _, node, part in sorted(choices, key=lambda choice: choice[:2], reverse=True):
-        if costs[node] <= left and rate * whole > total:
-            chosen[node], left = part, left - costs[node]
+            for part, saved in savings.items():
+                shares = _costs(node, quantizer)[part] / whole
+                choices.append((saved / shares.max(), -place, node, part, shares))
+    chosen, left = {}, np.full(3, options.two_part_budget)
+    for rate, _, node, part, shares in sorted(choices, key=lambda choice: choice[:2], reverse=True):
+        if node not in chosen and (shares <= left).all() and rate > total:
+            chosen[node], left = part, left - shares
     return chosen
+
+
+def _costs(node, q):
+    """What taking the "input" or the "weight" of a layer in two parts adds to the time, gas and parameter bytes of a sample."""
+    samples = q.shapes[q.graph.find("data")][0][0]
+    weights, depth = q.param(node, 1).size, q.param(node, 1)[0].size
+    outputs, inputs = (int(np.prod(q.shapes[n][0])) / samples for n in (node, q.source(node, 0)))
+    time, gas = _layer_cost(depth, inputs, outputs)
+    gas += 2 * OPERATION_GAS * outputs  # the higher part is multiplied, and the lower added
+    return {"input": np.array([time, gas + 4 * OPERATION_GAS * inputs, 0]),  # shifted, multiplied, subtracted and clipped
+            "weight": np.array([time, gas + ELEMENT_GAS * weights, weights])}
+
+
+def _layer_cost(depth, inputs, outputs):
+    """(time, gas) of a layer with so many products per output."""
+    return outputs * depth + ELEMENT_COST * (inputs + outputs), (PRODUCT_GAS * depth + ELEMENT_GAS) * outputs
+
+
+def _whole_cost(graph):
+    """Time, gas and parameter bytes of an integer graph, for a sample: the time of its layers, because other operators are done
+    with them on the way."""
+    shapes, time = graph.infer_shapes(), 0.0
+    samples = shapes[graph.find("data")][0][0]
+    gas = sum(ELEMENT_GAS * values.size for values in graph.params.values())
+    for node in graph.topological():
+        outputs = int(np.prod(shapes[node][0])) / samples
+        if node.op in LAYERS:
+            depth, inputs = graph.params[node.inputs[1].node.name][0].size, int(np.prod(shapes[node.inputs[0].node][0])) / samples
+            time, gas = np.add((time, gas), _layer_cost(depth, inputs, outputs))
+        elif not node.is_variable:
+            gas += OPERATION_GAS * outputs
+    return np.array([time, gas, sum(values.nbytes for values in graph.params.values())])

@@ -300,8 +300,8 @@ class MRT:
                          fit into memory; or "none"
         rounding:        of weights: "nearest" or "adaptive", which lets the other weights of an output make up for the error of
                          each (mrt.rounding)
-        two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
-                         layers where calibration found it to pay most; 0 for none
+        two_part_budget: share of the network's time, of its gas and of its parameter bytes that may each be spent on taking
+                         inputs or weights in two parts, in the layers where calibration found it to pay most; 0 for none
         """
         unknown = sorted(set(techniques) - set(TECHNIQUES))
         if unknown:
