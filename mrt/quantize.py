@@ -20,7 +20,7 @@ from mrt.ops import operator_of
 __all__ = ["TECHNIQUES", "Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
 
 DEFAULT_OUTPUT_BITS = 16
-RESTORED_BITS = 16
+RESTORED_BITS = 20
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
@@ -141,7 +141,7 @@ class Quantizer:
     def moved(self, node):
         """The same operator, which moves the elements of its input, on integers that each keep the scale of their channel where
         that is worthwhile."""
-        tensor = self._channelwise(node)
+        tensor = self.channelwise(node)
         if tensor.is_uniform:
             return self.follow(node, tensor)
         scales, numbers = np.unique(tensor.scale, return_inverse=True)
@@ -157,13 +157,14 @@ class Quantizer:
         makes channels of them again? Elsewhere rows have one scale, because their number changes with the batch."""
         for _ in range(2):
             [user, *others] = self._consumers[node]
-            numbers = None if user is None or others else self._carried(user, 0, numbers)
+            alone = user is not None and not others and user.name not in self.options.restore
+            numbers = self._carried(user, 0, numbers) if alone else None
             if numbers is None or user.op != "FullyConnected":
                 break
             node = user
         return numbers is not None and user.op == "Reshape" and (numbers.ndim == 1 or len(numbers) == 1)
 
-    def _channelwise(self, node):
+    def channelwise(self, node):
         """The first input of an operator that moves elements: as narrow as its consumers want it, and with a scale for each
         channel where that is worthwhile."""
         source = self.source(node, 0)
@@ -468,7 +469,9 @@ class Quantizer:
             wanted[entry.node] = max(wanted[entry.node], code_range(precision))
         for node in reversed(self.graph.topological()):
             if not node.is_variable:
-                for entry, limit in zip(node.inputs, operator_of(node).wanted(node, wanted[node], self)):
+                restored = node.name in self.options.restore
+                limits = [WIDE] * len(node.inputs) if restored else operator_of(node).wanted(node, wanted[node], self)
+                for entry, limit in zip(node.inputs, limits):
                     wanted[entry.node] = max(wanted[entry.node], limit or 0)
         return wanted
 
@@ -633,12 +636,20 @@ class Quantizer:
                 self.params[entry.node.name] = self.graph.params[entry.node.name]
                 inputs.append(entry)
             else:
-                tensor = self.uniform(node, i)
-                inputs.append(self.add("_mul_scalar", [tensor.entry], {"scalar": repr(1.0 / tensor.scale)}, node.name))
+                inputs.append(self._as_float(node, i))
         result = Entry(Node(node.op, node.name, inputs, node.attrs), 0)
-        scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
+        scale = arithmetic.scale_for(WIDE_MARGIN * self.thresholds[node.name], RESTORED_BITS)
         codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
+
+    def _as_float(self, node, i):
+        """Entry of the real values of input i, as it stands."""
+        tensor = self.tensor(node, i)
+        if tensor.is_uniform:
+            return self.add("_mul_scalar", [tensor.entry], {"scalar": repr(1.0 / tensor.scale)}, node.name)
+        name = self._names.fresh("quantize", f"{node.name}_step")
+        self.params[name] = (1 / tensor.scale).reshape(self._column(self.source(node, i)))
+        return self.add("broadcast_mul", [tensor.entry, Entry(Node("null", name), 0)], {}, node.name)
 
 
 def _compact(numbers):

@@ -60,6 +60,10 @@ class Operator:
         where it computes one element from several of different numbers. Other inputs' elements have the number -1."""
         return None
 
+    def flat(self, node):
+        """Absolute value of the input beyond which the output does not change."""
+        return np.inf
+
     def nonnegative(self, node, inputs):
         """Can the output never be negative? `inputs`: the same of each input."""
         return inputs[0]

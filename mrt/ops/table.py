@@ -94,6 +94,9 @@ def function_of(node, x, limit=np.inf):
 class Table(Operator):
     """Functions of one variable, by table: 12 bits of index, 16 of value."""
 
+    def flat(self, node):
+        return _function(node).flat or np.inf
+
     def nonnegative(self, node, inputs):
         return _function(node).nonnegative
 
