@@ -320,7 +320,7 @@ class Row:
     precision: int
     bits_used: int
     margin_bits: int
-    rounding: tuple  # of a layer: what its input, as it takes it, and the rounding of its weights add to the outputs; else empty
+    rounding: tuple  # of a layer: what the rounding of its input and of its weights adds to the outputs; else empty
     mean_share: float  # share of the error's power in the mean errors of channels
     smallest: float  # the least range of a channel, as a share of the threshold
     spare_bits: int  # of a layer: how many more than 8 its input may have (set_operand_prec)
@@ -351,9 +351,7 @@ def _row(place, node, probes, by_input, quantizer, result):
     noise = quantizer.noise.get(node, ())  # of a layer
     if noise:
         taken = by_input[node, 0]
-        rare = taken.clipped / max(taken.count, 1) if taken.comparison.saturated <= RARE else 0.0
-        clipped = float((rare * quantizer.sensitivity(node).input).sum())
-        noise = noise[0] * (1 - taken.zeros / taken.comparison.count) + clipped, noise[1]
+        noise = noise[0] * (1 - taken.zeros / taken.comparison.count), noise[1]
     effects = [(_effect(node, probe, probes, by_input, quantizer, result), place, probe)
                for place, probe in enumerate(probes[node])]
     ordered = [probe for _, _, probe in sorted(effects, key=lambda entry: (-entry[0], entry[1]))]
@@ -392,7 +390,7 @@ def _effect(node, probe, probes, by_input, quantizer, result):
         return math.inf
     takers = [user for user in probes if user.name in probe.consumers]
     if node in quantizer.noise or (probe.tensor is not result.tensors[node.name] and any(u.op in LAYERS for u in takers)):
-        step = 0.0  # a layer's own, and so are values that it clips now and then
+        step = 0.0  # a layer's own; and outliers that it clips mostly end where what follows is flat
     else:
         step = float(np.mean(np.square(1 / np.asarray(probe.tensor.scale))) / 12)
     if step == 0 and c.saturated <= RARE:
