@@ -50,7 +50,8 @@ def correct_means(graph, result, batches):
 def _bias(node, graph):
     """(values, precision) of the bias of a layer, in two parts or not; None for a layer that is computed otherwise."""
     layer = node.inputs[1].node if node.op == "broadcast_add" else node
-    if not is_layer(layer):
+    layer = layer.inputs[0].node if layer.kind == "cvm_clip" else layer
+    if not is_layer(layer) or len(layer.inputs) < 3:
         return None
     bias = layer.inputs[2].node
     return graph.params[bias.name], bias.int("precision")

@@ -64,7 +64,7 @@ def _fills(node, q, thresholds, fillers):
         return largest >= FILLING
     if node.op == "broadcast_add":  # on zeros
         return largest >= FILLING and thresholds[tensors[0].name] == 0
-    return (operator_of(node).moves or node.op == "negative") and tensors[0] in fillers
+    return (operator_of(node).moves or node.op == "negative") and all(tensor in fillers for tensor in tensors)
 
 
 def _reach(node, q, thresholds, fillers, room):

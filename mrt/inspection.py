@@ -6,12 +6,14 @@
 computes both networks node by node. In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
 
 A node is judged by what its consumers take of it: the integers after rescaling and clipping. So a threshold that is too small
-shows at the node it belongs to. Where consumers take it in several ways, the worst counts.
+shows at the node it belongs to. Where consumers take it in several ways, the one with the largest effect counts.
 
     snr_db       10 log10(sum of squares of the float values / sum of squares of the error)
     drop_db      SNR of the best input, as the node takes it, less the node's own
-    added_noise  noise the node adds, as a share of its signal's power: 1/SNR - 1/(SNR of the best input), never below 0; the
-                 order of the table
+    added_noise  noise the node adds, as a share of its signal's power: 1/SNR - 1/(SNR of the best input), never below 0
+    effect       what it is estimated to add to the noise of the network's outputs, as a share of their power; the order of the
+                 table. Of a layer it is what the rounding of its input and weights adds, as calibration found it to spread;
+                 elsewhere what rounding and clipping make of what a consumer takes, and no more than its result still has
     saturated    share of the float values beyond the range of the integers by more than half a step
     clip_noise   share of the error's power in those values
     bits_used    bits that the largest integer needs, out of `precision`
@@ -39,7 +41,8 @@ from mrt.bias import correct_means
 from mrt.command import guarded
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, run_in_step
-from mrt.quantize import Tensor, two_parts
+from mrt.ops import OPERATORS, is_layer, operator_of
+from mrt.quantize import MIN_SHARE, Tensor, two_parts
 from mrt.utils import Progress, atomic_write
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
@@ -48,10 +51,12 @@ BINS = 40
 PART_ELEMENTS = 1 << 20
 CLIPPING = 0.5  # share of the error from which a range is called too small
 ADVISED = 10  # nodes for which the table of the page says what to try
+CLEAN = 40.0  # dB from which a node needs no advice
+RARE = 1e-3  # share of values beyond the range up to which they are outliers, and not a threshold that is wrong
+BIASED = 0.5  # share of the error from which its mean is worth correcting
 LOOSE = 4  # a threshold so many times the largest value is called too large
 OUTPUT = "(output)"
 ROUNDED = 10  # in more bits rounding is no matter
-LAYERS = ("Convolution", "FullyConnected")
 
 
 # ---- the numbers -----------------------------------------------------------------------------------------------------
@@ -131,8 +136,8 @@ class Recording:
     def _record(self, node, i, tensor, zero=0):
         self.taken[node, i] = self.source(node, i), tensor, zero
 
-    def tensor(self, node, i):
-        tensor = super().tensor(node, i)
+    def tensor(self, node, i, moved=False):
+        tensor = super().tensor(node, i, moved)
         self._record(node, i, tensor)
         return tensor
 
@@ -144,6 +149,21 @@ class Recording:
     def requantize(self, node, i, precision):
         tensor = super().requantize(node, i, precision)
         self._record(node, i, tensor)
+        return tensor
+
+    def within(self, node, i, precision):
+        tensor = super().within(node, i, precision)
+        self._record(node, i, tensor)
+        return tensor
+
+    def as_wide(self, node, i, precision=16):
+        tensor = super().as_wide(node, i, precision)
+        self._record(node, i, tensor)
+        return tensor
+
+    def channelwise(self, node):
+        tensor = super().channelwise(node)
+        self._record(node, 0, tensor)
         return tensor
 
     def operand(self, node, i):
@@ -158,23 +178,46 @@ class Recording:
 
 
 class Probe:
-    """One way in which consumers take a node: its integers and how they differ from the float values."""
+    """One way in which consumers take a node: its integers and how they differ from the float values. `flat`: beyond it nothing
+    changes for those who take it, as for a sigmoid."""
 
-    def __init__(self, tensor, zero):
-        self.tensor, self.zero, self.consumers = tensor, zero, []
+    def __init__(self, tensor, zero, flat=np.inf):
+        self.tensor, self.zero, self.flat, self.consumers = tensor, zero, flat, []
         self.comparison, self.max_code = Comparison(), 0.0
+        # of every channel: sums of the errors, of the squares of those that come of clipping, and their number
+        self.errors, self.clipped, self.count = 0.0, 0.0, 0
+        self.zeros = 0  # values that are 0 exactly, which rounding leaves alone
 
     def update(self, real, codes):
         """One batch: float values and integers, arrays of one shape. Few samples at a time, so that copies stay small."""
         scale = np.asarray(self.tensor.scale, np.float64)
-        scale = scale.reshape((1, -1) + (1,) * (codes.ndim - 2)) if scale.ndim else scale
+        scale = scale.reshape((1, -1) + (1,) * (codes.ndim - 2)) if scale.ndim == 1 else scale
+        if scale.ndim and len(scale) > 1:  # rows, of as many samples as the network was prepared for
+            scale = np.resize(scale, (len(codes), *scale.shape[1:]))
         limit = code_range(self.tensor.precision)
         samples = max(1, PART_ELEMENTS * len(codes) // max(codes.size, 1))
         for i in range(0, len(codes), samples):
             part = codes[i:i + samples] - self.zero
+            of_part = scale[i:i + samples] if scale.ndim and len(scale) > 1 else scale
+            found, wanted = part / of_part, np.asarray(real[i:i + samples], np.float64)
+            if self.flat < np.inf:
+                found, wanted = (np.clip(values, -self.flat, self.flat) for values in (found, wanted))
+            low, high = (-limit - self.zero) / of_part, (limit - self.zero) / of_part
             self.max_code = max(self.max_code, float(np.abs(part).max(initial=0)))
-            self.comparison.update(real[i:i + samples], part / scale, (-limit - self.zero) / scale, (limit - self.zero) / scale,
-                                   1 / scale)
+            self.zeros += int((wanted == 0).sum())
+            self.comparison.update(wanted, found, low, high, 1 / of_part)
+            if codes.ndim > 1:
+                error, others = found - wanted, (0,) + tuple(range(2, codes.ndim))
+                beyond = (wanted > high + 0.5 / of_part) | (wanted < low - 0.5 / of_part)
+                self.errors = self.errors + error.sum(axis=others)
+                self.clipped = self.clipped + (np.square(error) * beyond).sum(axis=others)
+                self.count += error.size // error.shape[1]
+
+    @property
+    def mean_share(self):
+        """Share of the error's power in the mean errors of channels."""
+        noise = self.comparison.noise
+        return float((np.square(self.errors) / self.count).sum() / noise) if noise and self.count else 0.0
 
     @property
     def bits_used(self):
@@ -187,17 +230,17 @@ def _probes(graph, quantizer, result):
     probes = {node: [] for node in graph.topological() if not graph.is_param(node)}
     by_entry, by_input = {}, {}
 
-    def add(source, tensor, zero, consumer):
-        key = source, tensor.entry, zero
+    def add(source, tensor, zero, consumer, flat=np.inf):
+        key = source, tensor.entry, zero, flat
         if key not in by_entry:
-            by_entry[key] = Probe(tensor, zero)
+            by_entry[key] = Probe(tensor, zero, flat)
             probes[source].append(by_entry[key])
         by_entry[key].consumers.append(consumer)
         return by_entry[key]
 
     for (consumer, i), (source, tensor, zero) in quantizer.taken.items():
         if not graph.is_param(source):
-            by_input[consumer, i] = add(source, tensor, zero, consumer.name)
+            by_input[consumer, i] = add(source, tensor, zero, consumer.name, operator_of(consumer).flat(consumer))
     for entry, tensor in zip(graph.outputs, result.outputs):
         add(entry.node, tensor, 0, OUTPUT)
     for node, found in probes.items():
@@ -241,7 +284,7 @@ def inspect(mrt, batches, progress=None):
             progress(len(batch))
     if not counted:
         raise MRTError("inspection needs at least one batch of data, found none")
-    rows = [_row(place, node, probes, by_input, mrt.th_dict, result, shapes) for place, node in enumerate(probes)]
+    rows = [_row(place, node, probes, by_input, quantizer, result) for place, node in enumerate(probes)]
     return Report(rows, counted, samples)
 
 
@@ -273,6 +316,7 @@ class Row:
     snr_db: float
     drop_db: float
     added_noise: float
+    effect: float
     cosine: float
     max_error: float
     max_value: float
@@ -281,6 +325,10 @@ class Row:
     precision: int
     bits_used: int
     margin_bits: int
+    rounding: tuple  # of a layer: what the rounding of its input and of its weights adds to the outputs; else empty
+    mean_share: float  # share of the error's power in the mean errors of channels
+    smallest: float  # the least range of a channel, as a share of the threshold
+    spare_bits: int  # of a layer: how many more than 8 its input may have (set_operand_prec)
     consumers: tuple  # who take it in this, the worst, way
     others: tuple  # (consumers, precision, SNR) of the other ways
     advice: tuple
@@ -304,48 +352,134 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _row(place, node, probes, by_input, thresholds, result, shapes):
-    ordered = sorted(probes[node], key=lambda probe: -probe.comparison.relative_noise)
-    probe = ordered[0]
+def _row(place, node, probes, by_input, quantizer, result):
+    noise = quantizer.noise.get(node, ())  # of a layer
+    if noise:
+        taken = by_input[node, 0]
+        noise = noise[0] * (1 - taken.zeros / taken.comparison.count), noise[1]
+    effects = [(_effect(node, probe, probes, by_input, quantizer, result), place, probe)
+               for place, probe in enumerate(probes[node])]
+    ordered = [probe for _, _, probe in sorted(effects, key=lambda entry: (-entry[0], entry[1]))]
+    probe, clipping = ordered[0], max(effect for effect, _, _ in effects)
     c = probe.comparison
-    inputs = [by_input[node, i].comparison.relative_noise for i in range(len(node.inputs)) if (node, i) in by_input]
-    before = min(inputs, default=0.0)
+    before = _before(node, by_input)
     now, snr = c.relative_noise, c.snr_db
     drop = 0.0 if now == before or node.is_variable else _decibel(before) - snr
-    row = Row(place, node.name, "input" if node.is_variable else node.kind, tuple(shapes[node][0][1:]), thresholds[node.name],
-              snr, drop, max(now - before, 0.0) if now < math.inf else math.inf, c.cosine, c.max_error, c.max_value,
-              c.saturated, c.clip_noise / c.noise if c.noise else 0.0, probe.tensor.precision, probe.bits_used,
-              arithmetic.MAX_BITS - result.precisions[node.name], tuple(probe.consumers),
+    added = max(now - before, 0.0) if now < math.inf else math.inf
+    seen, threshold = quantizer.channels.get(node.name), quantizer.thresholds[node.name]
+    ranges = seen.bound[seen.square > 0] / threshold if seen is not None and threshold > 0 else np.ones(0)
+    spare = operator_of(node).room_for_parts(node, quantizer) if is_layer(node) else 0
+    effect = clipping + (added if is_layer(node) and not noise else sum(noise))
+    row = Row(place, node.name, "input" if node.is_variable else node.kind, tuple(quantizer.shapes[node][0][1:]), threshold,
+              snr, drop, added, effect, c.cosine, c.max_error,
+              max(p.comparison.max_value for p in ordered), c.saturated, c.clip_noise / c.noise if c.noise else 0.0,
+              probe.tensor.precision, probe.bits_used,
+              arithmetic.MAX_BITS - result.precisions[node.name], tuple(map(float, noise)), probe.mean_share,
+              float(ranges.min(initial=1.0)), max(spare, 0), tuple(probe.consumers),
               tuple((tuple(p.consumers), p.tensor.precision, p.comparison.snr_db) for p in ordered[1:]), (), c.low, c.high,
               tuple(row.tolist() for row in c.histograms))
     return dataclasses.replace(row, advice=_advice(row))
 
 
+def _before(node, by_input):
+    """Relative noise of the best input, as the node takes it."""
+    taken = [by_input[node, i] for i in range(len(node.inputs)) if (node, i) in by_input]
+    return min((probe.comparison.relative_noise for probe in taken), default=0.0)
+
+
+def _effect(node, probe, probes, by_input, quantizer, result):
+    """What the noise of one way to take a node adds to that of the outputs, as far as it is the node's and not a layer's, which
+    rounds what it takes and its weights. It is no more than the results of those who take it still have."""
+    c = probe.comparison
+    if c.relative_noise == math.inf:
+        return math.inf
+    takers = [user for user in probes if user.name in probe.consumers]
+    if node in quantizer.noise or (probe.tensor is not result.tensors[node.name] and any(is_layer(u) for u in takers)):
+        step = 0.0  # a layer's own; and outliers that it clips mostly end where what follows is flat
+    else:
+        step = float(np.mean(np.square(1 / np.asarray(probe.tensor.scale))) / 12)
+    if step == 0 and c.saturated <= RARE:
+        return 0.0
+    inherited = min((_clipped(by_input[node, i]) for i in range(len(node.inputs)) if (node, i) in by_input), default=0.0)
+    fresh = max(1 - inherited / _clipped(probe), 0.0) if _clipped(probe) else 0.0
+    added = fresh * _clipped(probe) + (step * c.count / c.signal if c.signal else 0.0)
+    if OUTPUT in probe.consumers or not takers:
+        return added
+    return max(_remaining(user, probe, fresh, step, added, probes, quantizer) for user in takers)
+
+
+def _clipped(probe):
+    """Power of the error in values beyond the integers, over that of the signal."""
+    return probe.comparison.clip_noise / probe.comparison.signal if probe.comparison.signal else 0.0
+
+
+def _remaining(user, probe, fresh, step, added, probes, quantizer):
+    """What is left in the outputs of the relative noise `added` to something that `user` takes by clipping, of which the share
+    `fresh` happens here, and by rounding, of variance `step`: by the sensitivity of a layer where it is known, else what its own
+    result has of it, at most."""
+    known = quantizer.sensitivity(user) if is_layer(user) else None
+    if known is not None and probe.count:
+        return float(((fresh * probe.clipped / probe.count + step) * known.input).sum())
+    return min(added, min((p.comparison.relative_noise for p in probes[user]), default=math.inf))
+
+
 def _advice(row):
-    """What to try for one node, the likeliest first."""
+    """What to try for one node, the likeliest first; nothing where it is clean."""
+    if row.snr_db >= CLEAN:
+        return ()
+    layer = row.op in OPERATORS and OPERATORS[row.op].is_layer
+    return tuple(_of_range(row) + (_of_layer(row) if layer else _of_rounding(row)) + _of_channels(row))
+
+
+def _of_range(row):
+    """Where the range of the integers does not suit the values."""
     said = []
     if row.clip_noise >= CLIPPING:
-        remedy = f"more calibration samples, or set_threshold({row.name!r}, {row.max_value:.4g})" \
+        remedy = f"more calibration batches, or set_threshold({row.name!r}, {row.max_value:.4g})" \
             if row.threshold < row.max_value else "Clip_inputs = False or Equalize = False keep them (set_techniques)"
         said.append(f"{row.saturated:.2%} of the values lie beyond the integers and make {row.clip_noise:.0%} of the error: "
                     f"{remedy}")
-    elif row.max_value > 0 and row.threshold > LOOSE * row.max_value and row.snr_db < math.inf:
+    elif row.max_value > 0 and row.threshold > LOOSE * row.max_value:
         said.append(f"the threshold {row.threshold:.4g} is far above the largest value seen, {row.max_value:.4g}: "
                     f"set_threshold({row.name!r}, {row.max_value:.4g}), or Calibrate_method = percentile or mse")
-    if row.op == "input" and row.snr_db < math.inf:
+    if row.op == "input":
         said.append(f"more bits for the input than {row.precision}: Input_precision, set_input_prec")
-    if OUTPUT in row.consumers and row.precision <= 8 and row.snr_db < math.inf:
+    if OUTPUT in row.consumers and row.precision <= 8:
         said.append(f"more bits for the output than {row.precision}: Output_precision, set_output_prec")
-    if not said and row.snr_db < math.inf:
-        if row.op in LAYERS:
-            said.append(f"set_restore({row.name!r}) (Restore_name) shows what it costs in the end; weights of very "
-                        "different sizes or few calibration samples are the usual reasons")
-        elif row.precision > ROUNDED:
-            said.append("it removes or cancels part of its inputs' signal, and their noise stays: look at the nodes before it")
-        else:
-            said.append(f"rounding to {row.precision} bits; Calibrate_method = mse or percentile may give a finer step, "
-                        f"set_restore({row.name!r}) shows what it costs in the end")
-    return tuple(said)
+    return said
+
+
+def _of_layer(row):
+    """Where a layer loses by what it rounds."""
+    of_input, of_weight = row.rounding or (0.0, 0.0)
+    said = []
+    if row.spare_bits and of_input >= of_weight / 2:
+        said.append(f"its input is rounded: {8 + row.spare_bits} bits fit, set_operand_prec({row.name!r}, {8 + row.spare_bits}) "
+                    "(Operand_precision), or a larger Two_part_budget")
+    if of_weight >= of_input / 2:
+        said.append("its weights are rounded: Rounding = adaptive (set_techniques), chosen before calibration")
+    if row.mean_share >= BIASED:
+        said.append(f"mean errors of channels make {row.mean_share:.0%} of the error: Bias_correction = empirical "
+                    "(set_techniques), chosen before calibration")
+    return said
+
+
+def _of_rounding(row):
+    """Where something else than a layer adds noise."""
+    if row.op == "input" or row.clip_noise >= CLIPPING or (OUTPUT in row.consumers and row.precision <= 8):
+        return []
+    if row.precision > ROUNDED:
+        return ["it removes or cancels part of its inputs' signal, and their noise stays: look at the nodes before it"]
+    return [f"rounding to {row.precision} bits; Calibrate_method = mse or percentile may give a finer step, "
+            f"set_restore({row.name!r}) shows what it costs in the end"]
+
+
+def _of_channels(row):
+    """Where ranges of channels differ by more than scales of their own make up for."""
+    if row.smallest >= MIN_SHARE:
+        return []
+    return [f"the range of one of its channels is 1/{1 / row.smallest:.0f} of the largest, and counts as 1/{1 / MIN_SHARE:.0f}: "
+            "train or rescale it towards the others, or take it in more bits (Operand_precision)"]
 
 
 class Report:
@@ -353,7 +487,7 @@ class Report:
 
     def __init__(self, rows, batches, samples, title="network", notes=()):
         self.rows, self.batches, self.samples, self.title, self.notes = rows, batches, samples, title, tuple(notes)
-        self.worst = sorted(rows, key=lambda row: (-row.added_noise, row.place))
+        self.worst = sorted(rows, key=lambda row: (-row.effect, -row.added_noise, row.place))
 
     def outputs(self):
         """The rows of the network's outputs."""
@@ -363,12 +497,12 @@ class Report:
         """Text for a terminal: a line per node for the `top` worst, and what to try for the first of them."""
         rows = self.worst[:top]
         width = min(max([len(row.name) for row in rows] + [4]), 44)
-        lines = [f"{'node':<{width}} {'operator':<15} {'SNR dB':>7} {'drop':>6} {'added %':>8} {'cosine':>8} {'max err':>9} "
+        lines = [f"{'node':<{width}} {'operator':<15} {'SNR dB':>7} {'drop':>6} {'effect %':>8} {'cosine':>8} {'max err':>9} "
                  f"{'max |x|':>9} {'sat. %':>7} {'bits':>6} {'margin':>6}"]
         for row in rows:
             name = row.name if len(row.name) <= width else "..." + row.name[3 - width:]
             lines.append(f"{name:<{width}} {row.op[:15]:<15} {_db(row.snr_db):>7} {_db(row.drop_db):>6} "
-                         f"{100 * row.added_noise:8.3f} {row.cosine:8.5f} {row.max_error:9.4g} {row.max_value:9.4g} "
+                         f"{100 * row.effect:8.3f} {row.cosine:8.5f} {row.max_error:9.4g} {row.max_value:9.4g} "
                          f"{100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
         if len(rows) < len(self.rows):
             lines.append(f"({len(self.rows) - len(rows)} more nodes; --top, --json or --html shows them)")
@@ -381,7 +515,7 @@ class Report:
 
     def culprits(self, count=3):
         """The few nodes worth looking at."""
-        return [row for row in self.worst[:count] if row.added_noise > 0]
+        return [row for row in self.worst[:count] if row.effect > 0 and row.advice]
 
     def plain(self):
         """All of it for JSON."""
@@ -441,7 +575,8 @@ def _html_row(row, advised):
     bits = f"{row.bits_used} of {row.precision}"
     others = "".join(f"<br/>{_text(', '.join(c))}: {p} bits, {_db(s)} dB" for c, p, s in row.others)
     taken = ", ".join(name for name in row.consumers if name)
-    cells = [_db(row.snr_db), _db(row.drop_db), f"{row.added_noise:.4%}", f"{row.cosine:.6f}", f"{row.max_error:.4g}",
+    cells = [_db(row.snr_db), _db(row.drop_db), f"{row.effect:.4%}", f"{row.added_noise:.4%}", f"{row.cosine:.6f}",
+             f"{row.max_error:.4g}",
              f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
     return (f"<tr id='n{row.place}'><td class='name'><b>{_text(row.name)}</b><br/>{_text(row.op)} {_text(row.shape)}"
             f"<br/><small>taken by {_text(taken or 'nobody')}{others}</small>"
@@ -479,6 +614,7 @@ _COLUMNS = (
     ("values", "histograms of the float values and of the integers"),
     ("SNR dB", "10 log10(sum of squares of the float values / sum of squares of the error)"),
     ("drop dB", "SNR of the best input, as the node takes it, less the node's own"),
+    ("effect", "what it is estimated to add to the noise of the outputs, as a share of their power"),
     ("added noise", "noise the node adds, as a share of its signal's power"),
     ("cosine", "of the angle between float and integer values"),
     ("max error", "largest difference"), ("max |x|", "largest float value"), ("threshold", "bound found by calibration or set"),

@@ -25,13 +25,13 @@ from mrt.command import guarded, tell
 from mrt.config import suggestion
 from mrt.errors import UnsupportedError
 from mrt.graph import Entry, Graph
+from mrt.ops import is_layer
 from mrt.passes.prepare import with_input
 from mrt.transformer import Model
 from mrt.utils import model_files
 
 __all__ = ["attribute_problems", "list_nodes", "main", "prepared", "problems"]
 
-LAYERS = ("Convolution", "FullyConnected")  # those of Operand_precision
 
 
 def prepared(settings):
@@ -74,7 +74,7 @@ def list_nodes(graph, keys=()):
         if node.name in below:
             allowed += ["Thresholds"]
             allowed += [] if node.is_variable else ["Restore_name"]
-            allowed += ["Operand_precision"] if node.op in LAYERS else []
+            allowed += ["Operand_precision"] if is_layer(node) else []
         operator = "(parameter)" if graph.is_param(node) else "(input)" if node.is_variable else node.kind
         rows.append({"name": node.name, "operator": operator, "shape": list(shapes[node][0]), "keys": allowed})
     return rows
@@ -105,11 +105,11 @@ def problems(settings, graph, top=None):
 
     operators = [name for name in nodes if not nodes[name].is_variable]
     kinds = {f"_OP_{nodes[name].kind}" for name in operators if name in below}
-    layers = [name for name in operators if nodes[name].op in LAYERS]
+    layers = [name for name in operators if is_layer(nodes[name])]
     for name in part.thresholds:
         look("Thresholds", name, nodes)
     for name in part.operand_precision:
-        look("Operand_precision", name, layers, lambda node: node.op in LAYERS, " or ".join(LAYERS))
+        look("Operand_precision", name, layers, lambda node: is_layer(node), "Convolution or FullyConnected")
     for name in part.restore_name:
         if name not in kinds and name != "_ALL_EXCEPT_":
             look("Restore_name", name, [*operators, *kinds], lambda node: not node.is_variable, "an operator")

@@ -18,26 +18,31 @@ from mrt.errors import MRTError
 from mrt.fillers import tamed
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.input_precisions import INPUT_PRECISIONS
-from mrt.ops import operator_of
+from mrt.ops import is_layer, operator_of
 from mrt.techniques import SETTINGS, TECHNIQUES
 
 __all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
 
 DEFAULT_OUTPUT_BITS = 16
-RESTORED_BITS = 16
+RESTORED_BITS = 20
 EQUALIZE_POWERS = (0, 0.25, 0.5, 0.75, 1)  # tried; a channel's bound is the tensor's times its share to this power
 WORTHWHILE = 0.5  # least reduction of the noise for which channels get bounds of their own, which unseen data may exceed
 MOST_INPUT_BITS = 30  # of an input of row numbers and others
 WIDE = code_range(15)  # from there on a tensor has room for arithmetic.WIDE_MARGIN
 HEADROOM = 4.0  # how far beyond its expected bound a channel's value is still carried exactly
+NOTHING = 1e-30  # of the threshold: the bound of channels that do not count
 SUMS = ("broadcast_add", "broadcast_sub")
+PRODUCT_GAS, ELEMENT_GAS, OPERATION_GAS = 3, 5, 6  # the runtime's rule, for an element: a product, storage, other operations
 ELEMENT_COST = 256  # storing, reading and rescaling an element of 32 bits takes a processor as long as so many products
 SHARED_SPREAD = 8.0  # sums whose bounds differ by no more share a scale
+EVEN = 2.0 ** -4  # from this share on, the bits of a wide tensor are enough for a channel's range
 MIN_SHARE = 2.0 ** -5  # a channel's range counts as at least this part of the tensor's, lest rare values saturate
 
 
 class Tensor(NamedTuple):
-    """`scale` is a float, or a float64 vector with one scale per channel along axis 1."""
+    """`scale` is a float, or a float64 vector with one scale per channel along axis 1; or, between operators that move elements,
+    an array that broadcasts with the tensor, because the channels are no longer along axis 1. Rows that hold a part of a channel
+    each may have scales of their own along axis 0."""
     entry: Entry
     scale: object
     precision: int
@@ -45,6 +50,14 @@ class Tensor(NamedTuple):
     @property
     def is_uniform(self):
         return np.ndim(self.scale) == 0
+
+    @property
+    def is_moved(self):
+        return np.ndim(self.scale) > 1
+
+    @property
+    def has_rows(self):
+        return self.is_moved and len(self.scale) > 1
 
 
 _CHOSEN = [SETTINGS["softmax_lambd"], SETTINGS["shift_bits"], *TECHNIQUES.values()]
@@ -76,7 +89,7 @@ class Quantizer:
         self.sensitivities, self.parts, self.grams, self.noise = sensitivities or {}, parts or {}, grams or {}, {}
         self.tensors, self.params = {}, {}
         self._names = Names(node.name for node in graph.topological())
-        self._requantized, self._shared, self._consumers = {}, {}, graph.consumers()
+        self._requantized, self._shared, self._consumers, self._behind = {}, {}, graph.consumers(), {}
         self.nonnegative = self._never_negative()
         self.exact = self._exact()
         self.thresholds, self.reach = tamed(self)
@@ -108,9 +121,116 @@ class Quantizer:
 
     # --- tensors: `i` numbers the inputs of `node`
 
-    def tensor(self, node, i):
-        """Input i as it stands."""
-        return self.tensors[self.source(node, i)]
+    def tensor(self, node, i, moved=False):
+        """Input i as it stands, with one scale or one for each channel; where `moved`, with those it has."""
+        source = self.source(node, i)
+        tensor = self.tensors[source]
+        return self._rescaled(source, max(self.wanted[source], WIDE), WIDE_MARGIN) if tensor.is_moved and not moved else tensor
+
+    def moved(self, node):
+        """The same operator, which moves the elements of its input, on integers that each keep the scale of their channel where
+        that is worthwhile."""
+        tensor = self.channelwise(node)
+        if tensor.is_uniform:
+            return self.follow(node, tensor)
+        scales, numbers = np.unique(tensor.scale, return_inverse=True)
+        shape = np.shape(tensor.scale) if tensor.is_moved else self._column(self.source(node, 0))
+        numbers = self._carried(node, 0, np.reshape(numbers, shape))
+        if numbers is None or not (numbers.ndim == 1 or len(numbers) == 1 or self._only_rows(node, numbers)):
+            return self.follow(node, self.uniform(node, 0))
+        scale = scales[numbers]
+        return self.result(node, [tensor.entry], scale.item() if scale.size == 1 else scale, tensor.precision)
+
+    def _only_rows(self, node, numbers):
+        """Is a layer all that takes `node`, which keeps its rows apart, each of one of the `numbers`, until another operator
+        makes channels of them again? Elsewhere rows have one scale, because their number changes with the batch."""
+        for _ in range(2):
+            [user, *others] = self._consumers[node]
+            alone = user is not None and not others and user.name not in self.options.restore
+            numbers = self._carried(user, 0, numbers) if alone else None
+            if numbers is None or user.op != "FullyConnected":
+                break
+            node = user
+        return numbers is not None and user.op == "Reshape" and (numbers.ndim == 1 or len(numbers) == 1)
+
+    def channelwise(self, node):
+        """The first input of an operator that moves elements: as narrow as its consumers want it, and with a scale for each
+        channel where that is worthwhile."""
+        source = self.source(node, 0)
+        tensor, limit = self.tensors[source], self.wanted[node]
+        if tensor.is_uniform or tensor.has_rows or tensor.precision <= arithmetic.bits(limit):
+            return tensor
+        bounds = self.channel_bounds(source, limit)
+        if bounds is None:
+            return (self._wide_channels(source) if limit >= WIDE else None) or self.uniform(node, 0)
+        key = source, "channels", limit
+        if key not in self._requantized:
+            self._requantized[key] = self._rescale(source, tensor, limit, bounds)
+        return self._requantized[key]
+
+    def _column(self, node):
+        """The shape of a vector of channels that broadcasts with the output of `node`."""
+        return (1, -1) + (1,) * (len(self.shapes[node][0]) - 2)
+
+    def _carried(self, node, i, numbers):
+        """What becomes of `numbers`, integers that broadcast with input i, when an operator moves the elements of that input: an
+        array that broadcasts with its output, a vector where the numbers depend on the channel alone. None where elements of
+        several meet."""
+        shape = self.shapes[self.source(node, i)][0]
+        if min(len(shape), len(self.shapes[node][0])) < 2:
+            return None
+        numbers = operator_of(node).carried(node, i, np.broadcast_to(numbers, shape), self)
+        return None if numbers is None else _compact(numbers)
+
+    def _layers_behind(self, source):
+        """(layer, index) of every layer that takes `source`, or what operators that move elements make of it. `index`: for every
+        channel of the input of the layer, the channel of `source` that it holds, or -1."""
+        if source in self._behind:
+            return self._behind[source]
+        count = self.shapes[source][0][1] if len(self.shapes[source][0]) > 1 else 1
+        found, waiting = [], [(source, None)]
+        while waiting:
+            node, numbers = waiting.pop()
+            for user in self._consumers[node]:
+                if user is None:
+                    continue
+                if is_layer(user) and (numbers is None or numbers.ndim == 1):
+                    found.append((user, np.arange(count) if numbers is None else self._spread(user, numbers)))
+                elif numbers is not None or operator_of(user).moves:
+                    before = np.arange(count) if numbers is None else numbers
+                    before = before.reshape(self._column(node)) if before.ndim == 1 else before
+                    for i in (i for i, entry in enumerate(user.inputs) if entry.node is node):
+                        after = self._carried(user, i, before)
+                        waiting += [] if after is None else [(user, after)]
+        self._behind[source] = found
+        return found
+
+    def _spread(self, layer, numbers):
+        """A vector of numbers of which one may stand for all channels of the input of a layer."""
+        return np.broadcast_to(numbers, self.shapes[self.source(layer, 0)][0][1])
+
+    def channel_bounds(self, source, limit, thresholds=None):
+        """Bounds of the channels of `source`, where mapping each to `limit` makes so much less noise in the layers behind than
+        mapping the threshold that it is worthwhile; None elsewhere. `thresholds`: of the tensors that the channels belong to,
+        where they come from several.
+
+        A layer's input can have any scale per channel, because its weights can be divided by it: equalization (Nagel et al.,
+        2019, section 4.1; Xiao et al., "SmoothQuant", 2023) without the need for a layer in front that could be rescaled.
+        """
+        seen, threshold = self.channels.get(source.name), self.thresholds[source.name]
+        if not self.options.equalize or seen is None or not threshold > 0 or not seen.bound.max() > 0:
+            return None
+        layers = self._layers_behind(source)
+        if not layers:
+            return None
+        least = MIN_SHARE * (threshold if thresholds is None else np.minimum(thresholds, threshold))
+        share = np.clip(np.maximum(seen.bound, least) / threshold, NOTHING, 1)
+        bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
+        noise = sum(operator_of(layer).rounding_noise(
+            layer, [np.where(index < 0, NOTHING * threshold, bound[index]) for bound in bounds],
+            np.where(index < 0, 0, seen.square[index]), limit, self) for layer, index in layers)
+        best = int(np.argmin(noise))
+        return bounds[best] if noise[best] < WORTHWHILE * noise[0] else None
 
     def uniform(self, node, i):
         """Input i with one scale for all channels, as fine as its consumers want it."""
@@ -123,6 +243,16 @@ class Quantizer:
         source = self.source(node, i)
         return self._rescaled(source, code_range(self._requested(source, node.name, precision)), WIDE_MARGIN)
 
+    def within(self, node, i, precision):
+        """Input i as it stands, but in at most `precision` bits: clipped where its values can be expected to fit, else with one
+        scale in 16."""
+        source, tensor = self.source(node, i), self.tensor(node, i)
+        if tensor.precision <= precision:
+            return tensor
+        if self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name]) > precision:
+            return self.requantize(node, i, 16)
+        return tensor._replace(entry=self.clip(tensor.entry, precision, source.name), precision=precision)
+
     def wide_scale(self, node, precision=16):
         """The scale for both inputs of a node in `precision` bits, with room for data not seen."""
         largest = self.reach.get(node) or self._sum_bounds.get(node) or self._operand_bound(node)
@@ -131,10 +261,48 @@ class Quantizer:
     def _operand_bound(self, node):
         return max(self.thresholds[self.source(node, i).name] for i in (0, 1))
 
+    def narrow(self, node, i, limit):
+        """Input i as it stands where its integers are no wider than `limit`, else None."""
+        tensor = self.tensor(node, i, moved=True)
+        return tensor if tensor.precision <= arithmetic.bits(limit) else None
+
+    def joined(self, node, axis, tensors):
+        """The Tensor of a concatenation of `tensors`, (entry, scale, precision) of every input, along an axis; each with the
+        scales it has."""
+        entries, scales, precisions = zip(*tensors)
+        parts = []
+        for i, scale in enumerate(scales):
+            source = self.source(node, i)
+            scale = scale if np.ndim(scale) > 1 else np.reshape(scale, self._column(source))
+            parts.append(np.broadcast_to(scale, self.shapes[source][0]))
+        scale = _compact(np.concatenate(parts, axis))
+        return self.result(node, entries, scale.item() if scale.size == 1 else scale, max(precisions))
+
     def as_wide(self, node, i, precision=16):
-        """Input i as it stands where it has at most `precision` bits, else with one scale in so many."""
+        """Input i as it stands where it has at most `precision` bits, else in so many, with one scale unless ranges of channels
+        differ so much that it would cost the smaller ones their detail."""
         tensor = self.tensor(node, i)
-        return tensor if tensor.precision <= precision else self.requantize(node, i, precision)
+        if tensor.precision <= precision:
+            return tensor
+        return self._wide_channels(self.source(node, i), precision) or self.requantize(node, i, precision)
+
+    def _wide_channels(self, source, precision=16):
+        """`source` in `precision` bits with a scale for each channel, if their ranges differ so much that one scale would leave
+        too few to some; else None."""
+        tensor, share = self.tensors[source], self._shares(source)
+        if not self.options.equalize or tensor.is_uniform or tensor.is_moved or share is None or share.min() >= EVEN:
+            return None
+        key = source, "wide", precision
+        if key not in self._requantized:
+            bounds = WIDE_MARGIN * self.thresholds[source.name] * share
+            self._requantized[key] = self._rescale(source, tensor, code_range(precision), bounds)
+        return self._requantized[key]
+
+    def _shares(self, source):
+        """What the channels' ranges are of the threshold of `source`, at least MIN_SHARE; None where that is not known."""
+        seen, threshold = self.channels.get(source.name), self.thresholds[source.name]
+        known = seen is not None and threshold > 0 and seen.bound.max() > 0
+        return np.clip(seen.bound / threshold, MIN_SHARE, 1) if known else None
 
     def operand(self, node, i):
         """(Tensor, zero): input i of a layer, in at most as many bits as the operator takes, and the integer that stands for
@@ -168,15 +336,15 @@ class Quantizer:
 
     def only_feeds_layers(self, node):
         """Do all consumers of a node take it as `operand`?"""
-        return all(user is not None and user.op in ("Convolution", "FullyConnected") for user in self._consumers[node])
+        return all(user is not None and is_layer(user) for user in self._consumers[node])
 
     def at_scale(self, node, i, precision, scale):
-        """Entry of input i at exactly this scale, clipped to `precision` bits."""
+        """Entry of input i at exactly this scale, or these of its channels, clipped to `precision` bits."""
         source = self.source(node, i)
         tensor = self.tensors[source]
-        if tensor.is_uniform and tensor.scale == scale and tensor.precision <= precision:
+        if tensor.is_uniform and np.ndim(scale) == 0 and tensor.scale == scale and tensor.precision <= precision:
             return tensor.entry
-        key = source, precision, float(scale)
+        key = source, precision, tuple(np.ravel(scale))
         if key not in self._requantized:
             factor = scale / tensor.scale
             bound = self._bound(source, tensor, WIDE_MARGIN * self.thresholds[source.name])
@@ -206,12 +374,17 @@ class Quantizer:
             default = self.weight_precision + operator_of(node).room_for_parts(node, self)
         return self._requested(source, node.name, default)
 
+    def sensitivity(self, node):
+        """The calibrate.Sensitivity of a layer, the mean of those that were measured, or None."""
+        known = self.sensitivities.get(node.name)
+        return type(known[0])(*(np.mean(values, axis=0) for values in zip(*known))) if known else None
+
     def note_noise(self, node, x, scale):
         """Keep what the rounding of a layer's input and of its weights adds to the outputs of the network, relative to their
         power. `x`: the Tensor it takes; `scale`: of its sums."""
-        known = self.sensitivities.get(node.name)
-        if known:
-            of_input, of_weight, shares = (np.mean(values, axis=0) for values in zip(*known))
+        known = self.sensitivity(node)
+        if known and not x.has_rows:
+            of_input, of_weight, shares = known
             rounded = x is not self.tensors[self.source(node, 0)]
             steps = operator_of(node).weight_steps(node, x, shares, scale, self.param(node, 1))
             self.noise[node] = rounded * (of_input / x.scale ** 2).sum() / 12, (of_weight * steps ** 2).sum() / 12
@@ -313,7 +486,9 @@ class Quantizer:
             wanted[entry.node] = max(wanted[entry.node], code_range(precision))
         for node in reversed(self.graph.topological()):
             if not node.is_variable:
-                for entry, limit in zip(node.inputs, operator_of(node).wanted(node, wanted[node], self)):
+                restored = node.name in self.options.restore
+                limits = [WIDE] * len(node.inputs) if restored else operator_of(node).wanted(node, wanted[node], self)
+                for entry, limit in zip(node.inputs, limits):
                     wanted[entry.node] = max(wanted[entry.node], limit or 0)
         return wanted
 
@@ -434,25 +609,14 @@ class Quantizer:
         return self._requantized[key]
 
     def _equalized(self, source, limit):
-        """Like `_rescaled`, but each channel's own range is mapped to `limit`.
-
-        A layer's input can have any scale per channel, because its weights can be divided by it: equalization (Nagel et al.,
-        2019, section 4.1; Xiao et al., "SmoothQuant", 2023) without the need for a layer in front that could be rescaled.
-        """
+        """Like `_rescaled`, but each channel's own range is mapped to `limit` where that is worthwhile."""
         tensor, seen, threshold = self.tensors[source], self.channels.get(source.name), self.thresholds[source.name]
-        fits = tensor.is_uniform and tensor.precision <= arithmetic.bits(limit)
+        fits = tensor.has_rows or (not tensor.is_moved and tensor.precision <= arithmetic.bits(limit))
         if fits or seen is None or not threshold > 0 or not seen.bound.max() > 0:
-            return self._rescaled(source, limit)
+            return tensor if fits else self._rescaled(source, limit)
         clip = {127: seen.clip127, 254: seen.clip254}.get(limit, 1.0) if self.options.clip_inputs else 1.0
-        if not self.options.equalize:
-            return self._rescale(source, tensor, limit, threshold * clip)
-        share = np.clip(seen.bound / threshold, MIN_SHARE, 1)
-        layers = [user for user in self._consumers[source] if user is not None and user.op in ("Convolution", "FullyConnected")]
-        bounds = [threshold * share ** power for power in EQUALIZE_POWERS]
-        noise = sum(operator_of(user).rounding_noise(user, bounds, seen.square, limit, self) for user in layers)
-        best = int(np.argmin(noise))
-        worthwhile = noise[best] < WORTHWHILE * noise[0]
-        return self._rescale(source, tensor, limit, bounds[best] if worthwhile else threshold * clip)
+        bounds = self.channel_bounds(source, limit)
+        return self._rescale(source, tensor, limit, threshold * clip if bounds is None else bounds)
 
     def _rescale(self, node, tensor, limit, threshold=None, expected=None):
         """`tensor`, which stands for `node`, with a scale that maps the node's threshold to `limit`; with one scale per channel
@@ -515,8 +679,9 @@ class Quantizer:
         return self.channel_vector(multiplier, source, "multiplier")
 
     def channel_vector(self, codes, node, hint, precision=None):
-        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`."""
-        values = np.asarray(codes, np.int32).reshape((1, -1) + (1,) * (len(self.shapes[node][0]) - 2))
+        """Entry of one integer per channel, shaped to broadcast along axis 1 of the output of `node`, or an array that does."""
+        values = np.asarray(codes, np.int32)
+        values = values if values.ndim > 1 else values.reshape(self._column(node))
         return self.constant(values, precision or arithmetic.bits(values), f"{node.name}_{hint}")
 
     def scalar(self, value):
@@ -540,12 +705,28 @@ class Quantizer:
                 self.params[entry.node.name] = self.graph.params[entry.node.name]
                 inputs.append(entry)
             else:
-                tensor = self.uniform(node, i)
-                inputs.append(self.add("_mul_scalar", [tensor.entry], {"scalar": repr(1.0 / tensor.scale)}, node.name))
+                inputs.append(self._as_float(node, i))
         result = Entry(Node(node.op, node.name, inputs, node.attrs), 0)
-        scale = arithmetic.scale_for(self.thresholds[node.name], RESTORED_BITS)
+        scale = arithmetic.scale_for(WIDE_MARGIN * self.thresholds[node.name], RESTORED_BITS)
         codes = self.add("rint", [self.add("_mul_scalar", [result], {"scalar": repr(scale)}, node.name)], {}, node.name)
         return Tensor(self.clip(codes, RESTORED_BITS, node.name), scale, RESTORED_BITS)
+
+    def _as_float(self, node, i):
+        """Entry of the real values of input i, as it stands."""
+        tensor = self.tensor(node, i)
+        if tensor.is_uniform:
+            return self.add("_mul_scalar", [tensor.entry], {"scalar": repr(1.0 / tensor.scale)}, node.name)
+        name = self._names.fresh("quantize", f"{node.name}_step")
+        self.params[name] = (1 / tensor.scale).reshape(self._column(self.source(node, i)))
+        return self.add("broadcast_mul", [tensor.entry, Entry(Node("null", name), 0)], {}, node.name)
+
+
+def _compact(numbers):
+    """An array with extent 1 along the axes along which nothing changes; a vector where axis 1 alone is left."""
+    for axis in range(numbers.ndim):
+        first = numbers.take([0], axis)
+        numbers = first if (numbers == first).all() else numbers
+    return numbers.ravel() if numbers.size == numbers.shape[1] else numbers
 
 
 def quantize_graph(graph, thresholds, channels, options, sensitivities=None, quantizer=Quantizer, grams=None):
@@ -564,22 +745,16 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None, qua
 
 
 def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quantizer=Quantizer):
-    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while the cost this adds
-    stays within the budget. The layers come in the order of noise saved per cost, as long as a layer's share of the noise is
-    more than its share of the cost."""
+    """Layer -> "input" or "weight": what to take in two parts for the least noise in the outputs, while what this adds to time,
+    gas and parameter bytes stays within the budget, a share of what the network takes of each. The choices come in the order of
+    noise saved per cost, of which the one that is the largest share of the network's counts, as long as a choice's share of the
+    noise is more than its share of the cost."""
     if not options.two_part_budget or not sensitivities or not quantizer.takes_parts:
         return {}
     # how weights are rounded makes no difference here but in time
     quantizer = quantizer(graph, shapes, thresholds, channels, options._replace(rounding="nearest"), sensitivities)
-    quantizer.run()
-    costs = {}
-    for node in graph.topological():
-        if node.op in ("Convolution", "FullyConnected"):
-            elements = int(np.prod(shapes[node][0][1:]))
-            depth = graph.params[node.inputs[1].node.name][0].size
-            moved = elements + int(np.prod(shapes[quantizer.source(node, 0)][0][1:]))
-            costs[node] = elements * depth + ELEMENT_COST * moved
-    total, whole = sum(sum(pair) for pair in quantizer.noise.values()), sum(costs.values())
+    whole = _whole_cost(quantizer.run().graph)
+    total = sum(sum(pair) for pair in quantizer.noise.values())
     choices = []
     for place, (node, (of_input, of_weight)) in enumerate(quantizer.noise.items()):
         taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
@@ -588,10 +763,43 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quant
             # where all codes are used already, the input has a bit less to gain
             more = room - (quantizer.layer_wants(node, 0) > code_range(quantizer.weight_precision))
             savings = {"input": of_input * (1 - 4.0 ** -more), "weight": of_weight * (1 - 4.0 ** -room)}
-            part = max(savings, key=savings.get)
-            choices.append((savings[part] / costs[node], -place, node, part))
-    chosen, left = {}, options.two_part_budget * whole
-    for rate, _, node, part in sorted(choices, key=lambda choice: choice[:2], reverse=True):
-        if costs[node] <= left and rate * whole > total:
-            chosen[node], left = part, left - costs[node]
+            for part, saved in savings.items():
+                shares = _costs(node, quantizer)[part] / whole
+                choices.append((saved / shares.max(), -place, node, part, shares))
+    chosen, left = {}, np.full(3, options.two_part_budget)
+    for rate, _, node, part, shares in sorted(choices, key=lambda choice: choice[:2], reverse=True):
+        if node not in chosen and (shares <= left).all() and rate > total:
+            chosen[node], left = part, left - shares
     return chosen
+
+
+def _costs(node, q):
+    """What taking the "input" or the "weight" of a layer in two parts adds to the time, gas and parameter bytes of a sample."""
+    samples = q.shapes[q.graph.find("data")][0][0]
+    weights, depth = q.param(node, 1).size, q.param(node, 1)[0].size
+    outputs, inputs = (int(np.prod(q.shapes[n][0])) / samples for n in (node, q.source(node, 0)))
+    time, gas = _layer_cost(depth, inputs, outputs)
+    gas += 2 * OPERATION_GAS * outputs  # the higher part is multiplied, and the lower added
+    return {"input": np.array([time, gas + 4 * OPERATION_GAS * inputs, 0]),  # shifted, multiplied, subtracted and clipped
+            "weight": np.array([time, gas + ELEMENT_GAS * weights, weights])}
+
+
+def _layer_cost(depth, inputs, outputs):
+    """(time, gas) of a layer with so many products per output."""
+    return outputs * depth + ELEMENT_COST * (inputs + outputs), (PRODUCT_GAS * depth + ELEMENT_GAS) * outputs
+
+
+def _whole_cost(graph):
+    """Time, gas and parameter bytes of an integer graph, for a sample: the time of its layers, because other operators are done
+    with them on the way."""
+    shapes, time = graph.infer_shapes(), 0.0
+    samples = shapes[graph.find("data")][0][0]
+    gas = sum(ELEMENT_GAS * values.size for values in graph.params.values())
+    for node in graph.topological():
+        outputs = int(np.prod(shapes[node][0])) / samples
+        if is_layer(node):
+            depth, inputs = graph.params[node.inputs[1].node.name][0].size, int(np.prod(shapes[node.inputs[0].node][0])) / samples
+            time, gas = np.add((time, gas), _layer_cost(depth, inputs, outputs))
+        elif not node.is_variable:
+            gas += OPERATION_GAS * outputs
+    return np.array([time, gas, sum(values.nbytes for values in graph.params.values())])

@@ -89,8 +89,8 @@ def _map(check):
 
 
 def _either(scale):
-    """A scale, or a list with one per channel."""
-    return _list(_NUMBER)(scale) if isinstance(scale, list) else _NUMBER(scale)
+    """A scale, a list with one per channel, or lists in lists that broadcast with the tensor."""
+    return _list(_either)(scale) if isinstance(scale, list) else _NUMBER(scale)
 
 
 def _vectors(kind, value):

@@ -346,8 +346,8 @@ class MRT:
                          fit into memory; or "none"
         rounding:        of weights: "nearest" or "adaptive", which lets the other weights of an output make up for the error of
                          each (mrt.rounding)
-        two_part_budget: share of the network's cost that may be spent on taking inputs or weights in two parts, in the
-                         layers where calibration found it to pay most; 0 for none
+        two_part_budget: share of the network's time, of its gas and of its parameter bytes that may each be spent on taking
+                         inputs or weights in two parts, in the layers where calibration found it to pay most; 0 for none
         """
         self._not_quantized("set_techniques")
         self.techniques.update(checked_techniques(techniques))
@@ -537,4 +537,4 @@ def _checked_thresholds(what, thresholds):
 
 
 def _plain(scale):
-    return float(scale) if np.ndim(scale) == 0 else [float(s) for s in scale]
+    return np.asarray(scale, np.float64).tolist()

@@ -7,9 +7,11 @@ passes know none of this; adding an operator touches one file of this package.
 """
 import math
 
+import numpy as np
+
 from mrt.errors import UnsupportedError
 
-__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "is_layer",
+__all__ = ["ENORMOUS", "FAR", "FILLING", "OPERATORS", "SPLIT", "Operator", "Real", "Unchanged", "is_layer", "of_channels",
            "operator_of", "register", "with_scale"]
 
 OPERATORS = {}
@@ -60,7 +62,7 @@ class Operator:
     instead = None  # what to set where its inputs cannot have a precision
     differentiable = None  # does MXNet compute its gradient, and does that say how errors pass? Every core operator decides
     is_layer = False  # sums of products with constant weights, and a bias
-    moves = False  # does it move elements and nothing else?
+    moves = False  # elements, without computing anything: its input may be narrowed for the layers behind it
 
     @property
     def is_core(self):
@@ -74,6 +76,15 @@ class Operator:
     def rewrite(self, node, inputs, r):
         """The node(s) of core operators that take the place of `node`; `r` is the passes.rewrite.Rewriter."""
         return node.with_inputs(inputs)
+
+    def carried(self, node, i, numbers, q):
+        """What becomes of `numbers`, one for each element of input i, when the elements go where the operator takes them; None
+        where it computes one element from several of different numbers. Other inputs' elements have the number -1."""
+        return None
+
+    def flat(self, node):
+        """Absolute value of the input beyond which the output does not change."""
+        return np.inf
 
     def nonnegative(self, node, inputs):
         """Can the output never be negative? `inputs`: the same of each input."""
@@ -109,6 +120,13 @@ class Operator:
         """Emit the runtime's operators on the entries `inputs`; returns the entry of the result. `c` is the Compiler."""
         raise UnsupportedError(f"node {node.name} ({node.kind}) computes in float and has no counterpart in the runtime; nodes "
                                "restored by set_restore are for debugging and cannot be compiled")
+
+
+def of_channels(numbers, shape):
+    """`numbers` of an input whose channels, along axis 1, are those of an output of `shape`; None where positions have
+    different ones."""
+    first = numbers[(slice(None), slice(None)) + (slice(0, 1),) * (numbers.ndim - 2)]
+    return np.broadcast_to(first, shape) if (numbers == first).all() else None
 
 
 class Real(Operator):

@@ -80,6 +80,7 @@ class _Pair(Operator):
     target = None
     input_bits = 16
     differentiable = True
+    operand_bits = MAX_BITS  # at most, so that the result fits
 
     def exact(self, node, largest, q):
         """A constant widens the range by its own: numbers of rows are moved by an offset."""
@@ -110,16 +111,16 @@ class _Pair(Operator):
         return q.result(node, entries, scale, self.precision(precision, precision))
 
     def with_constant(self, node, q, k):
-        values, tensor = q.param(node, k).astype(np.float64), q.tensor(node, 1 - k)
         codes = self.integer_constant(node, q, k)
         if codes is not None:
-            return self._with_codes(node, q, k, tensor, codes)
+            return self._with_codes(node, q, k, q.tensor(node, 1 - k), codes)
+        values, tensor = q.param(node, k).astype(np.float64), q.within(node, 1 - k, self.operand_bits)
         values = np.clip(values, -q.reach.get(node, np.inf), q.reach.get(node, np.inf))
         codes = _codes(self.limited(values, code_range(tensor.precision) / np.min(tensor.scale)), tensor, q.shapes[node][0])
         # the integers may be few, as those of a comparison, whatever the width proven for them
         used = arithmetic.bits(min(q.thresholds[q.source(node, 1 - k).name] * np.min(tensor.scale), 2.0 ** 40))
         if tensor.precision < 16 or used < LEAST_BITS or codes is None \
-                or self.precision(tensor.precision, 1) > MAX_BITS or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
+                or arithmetic.bits(codes) > min(tensor.precision, MAX_BITS - 1):
             # too coarse for the constant, or too fine: 16 bits that hold both
             source = q.source(node, 1 - k)
             reach = WIDE_MARGIN * q.thresholds[source.name]
@@ -161,6 +162,8 @@ def _codes(values, tensor, shape):
 @register("broadcast_add")
 class Add(_Pair):
     """a + b."""
+
+    operand_bits = MAX_BITS - 1
 
     def saturation(self, node, room, q):
         """One operand may have to make up for the other, except for a constant meant as infinity itself."""
@@ -271,7 +274,7 @@ class Multiply(Real, Unchanged):
     def quantize(self, node, q):
         for k in (0, 1):
             if q.is_param(node, k):
-                factors = _per_channel(q.param(node, k), q.shapes[node][0])
+                factors = per_channel(q.param(node, k), q.shapes[node][0])
                 source = q.source(node, 1 - k)
                 if factors is not None and q.shapes[source][0] == q.shapes[node][0]:
                     return self._scaled(node, q, 1 - k, factors)
@@ -283,10 +286,8 @@ class Multiply(Real, Unchanged):
 
     @staticmethod
     def _scaled(node, q, i, factors):
-        tensor = q.tensor(node, i)
         signs = np.sign(factors).astype(np.int32)
-        if tensor.precision > MAX_BITS - 2 and (signs <= 0).any():
-            tensor = q.requantize(node, i, 16)
+        tensor = q.within(node, i, MAX_BITS - 2) if (signs <= 0).any() else q.tensor(node, i)
         sizes = np.abs(factors)
         # a channel of zeros can have any scale; the finest leaves the multipliers that follow to the others
         scale = tensor.scale / np.where(sizes > 0, sizes, sizes[sizes > 0].min() if sizes.any() else 1.0)
@@ -299,13 +300,15 @@ class Multiply(Real, Unchanged):
 
     @staticmethod
     def _times_constant(node, q, k):
-        tensor, values = q.requantize(node, 1 - k, q.input_precision(node)), q.param(node, k)
+        same, precision = q.shapes[q.source(node, 1 - k)][0] == q.shapes[node][0], q.input_precision(node)
+        tensor = q.as_wide(node, 1 - k, precision) if same else q.requantize(node, 1 - k, precision)
+        values = q.param(node, k)
         scale = arithmetic.scale_for(np.abs(values).max(), 15)
         constant = q.constant(arithmetic.quantize(values, scale, 15), 15, node.inputs[k].node.name)
         return q.result(node, [tensor.entry, constant], tensor.scale * scale, tensor.precision + 15)
 
 
-def _per_channel(values, shape):
+def per_channel(values, shape):
     """The constant as one factor, or one per channel of axis 1 of `shape`, in float64; None when it is neither."""
     if values.size == 1:
         return values.astype(np.float64).reshape(1)

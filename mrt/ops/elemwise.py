@@ -8,8 +8,18 @@ from mrt.ops.base import Operator, Unchanged, register, with_scale
 from mrt.ops.table import Table
 
 
+class _Signs(Unchanged):
+    """Elements stay what they are, but for their signs."""
+
+    def carried(self, node, i, numbers, q):
+        return numbers
+
+    def quantize(self, node, q):
+        return q.follow(node, q.tensor(node, 0, moved=True))
+
+
 @register("relu")
-class Relu(Unchanged):
+class Relu(_Signs):
     """max(x, 0)."""
 
     differentiable = True
@@ -94,7 +104,7 @@ class DivideByRootOfLength(Operator):
 
 
 @register("negative", "abs")
-class Sign(Unchanged):
+class Sign(_Signs):
     """-x and |x|."""
 
     differentiable = True

@@ -4,7 +4,7 @@ import numpy as np
 from mrt import arithmetic
 from mrt.errors import MRTError
 from mrt.graph import Entry, Node
-from mrt.ops.base import ENORMOUS, Operator, Real, register
+from mrt.ops.base import ENORMOUS, Operator, Real, of_channels, register
 from mrt.ops.reduce import below_maximum
 from mrt.ops.transform import sliced
 from mrt.rounding import MAX_WIDTH, compensated
@@ -43,7 +43,9 @@ class _Weighted(Real):
         low_bits_in, low_bits = max(x.precision - q.weight_precision, 0), self.low_bits_of_weights(node, q)
         width = arithmetic.sum_bits(min(x.precision, q.weight_precision) + q.weight_precision,
                                     int(np.prod(q.param(node, 1).shape[1:])))
-        codes, bias, scale = self.integers(node, q, x, width + low_bits_in, low_bits)
+        # of an input in two parts the bias has the scale of both
+        room = min(width + low_bits_in, max(width, arithmetic.MAX_BITS - 2))
+        codes, bias, scale = self.integers(node, q, x, room, low_bits)
         q.note_noise(node, x, scale)
         if zero:  # the codes are that much too large for the real values; padding holds the code of 0 (see `padded`)
             bias = bias - zero * codes.reshape(len(codes), -1).sum(axis=1, dtype=np.int64)
@@ -53,7 +55,7 @@ class _Weighted(Real):
         if low_bits:
             weights.append(q.constant(codes - (high << low_bits), q.weight_precision, name))
         entry, attrs = self.padded(node, x.entry, zero, q) if zero else (x.entry, dict(node.attrs))
-        moved = q.options.bias_correction == "empirical"  # later, by mrt.bias, within the width of the products
+        moved = q.options.bias_correction == "empirical" and not x.has_rows  # later, by mrt.bias, within the products' width
         attrs["no_bias"] = not (moved or bias.any())
         inputs, precision = [weights[-1]], 0
         if moved or bias.any():
@@ -87,10 +89,11 @@ class _Weighted(Real):
         int64. Both arrays of scales run over the output channels. `low_bits`: how much finer than 8 bits the weights are."""
         weight = q.param(node, 1)
         bias = q.param(node, 2).astype(np.float64) if len(node.inputs) > 2 else np.zeros(len(weight))
-        scale_x, means = np.min(x.scale), q.mean(node, 0)
+        # rows with scales of their own have no bias in common
+        scale_x, means = (1.0, None) if x.has_rows else (np.min(x.scale), q.mean(node, 0))
         means = None if means is None else self.of_inputs(node, means, weight)
         # a channel with a finer scale has larger integers, and smaller weights for them
-        finer = None if x.is_uniform else self.of_inputs(node, x.scale / scale_x, weight)
+        finer = None if x.is_uniform or x.has_rows else self.of_inputs(node, x.scale / scale_x, weight)
         threshold = q.weight_threshold(node, 1, _largest(weight, finer))
         # A channel of tiny weights with a real bias would otherwise get a scale under which the bias needs more bits than all
         # the products together.
@@ -101,7 +104,8 @@ class _Weighted(Real):
             # A channel that is constant, or zero, can have any scale. One coarser than the others' would cost them bits of the
             # multipliers that follow, which have the coarsest channel to fit.
             threshold = np.where(varies, threshold, np.where(bias == 0, threshold[varies].min(), threshold.max()))
-        if threshold.ndim and threshold.min() == threshold.max():  # one scale keeps every way open to what follows
+        # one scale keeps every way open to what follows
+        if threshold.ndim and (threshold.min() == threshold.max() or x.has_rows):
             threshold = threshold.max()
         scale_w = arithmetic.scale_for(threshold, q.weight_precision) * 2 ** low_bits
         limit = arithmetic.code_range(q.weight_precision) << low_bits
@@ -117,7 +121,8 @@ class _Weighted(Real):
             if means is not None:
                 bias[rows] -= rounding_error(codes[rows] / steps - weight[rows], _rows(means, rows))
         scale = scale_x * scale_w
-        return codes, arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64), scale
+        bias = arithmetic.quantize(bias, scale, arithmetic.MAX_BITS).astype(np.int64)
+        return codes, bias, x.scale * scale_w if x.has_rows else scale
 
     def adapt(self, node, codes, gram, weight, scale_w, scale_x, finer, means, limit):
         """Fill in `codes` by adaptive rounding (see `mrt.rounding`). `finer`, `means`: as `of_inputs` shapes them, or None. What
@@ -169,13 +174,18 @@ class _Weighted(Real):
         coarse = q.add(node.op, [high, constants[0]], {**attrs, "no_bias": True}, node.name)
         room = arithmetic.MAX_BITS - 1 - factor_bits
         if width > room:
-            if arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** low_bits) >= room:
-                raise MRTError(f"node {node.name} ({node.op}) is too wide for an input of {q.weight_precision + low_bits} bits; "
-                               "give it fewer")
+            needed = arithmetic.bits(q.thresholds[node.name] * np.max(scale) / 2 ** low_bits) + 1
+            if needed > room:
+                fit = q.weight_precision + max(low_bits + room - min(needed, width), 0)
+                raise MRTError(f"node {node.name} ({node.op}) cannot take its input in {q.weight_precision + low_bits} bits: the "
+                               f"sums would not fit {arithmetic.MAX_BITS} bits; {fit} bits fit (set_operand_prec, "
+                               "Operand_precision)")
             coarse, width = q.clip(coarse, room, node.name), room
         coarse = q.add("broadcast_mul", [coarse, factor], {}, node.name)
         rest = q.add("broadcast_sub", [x, q.add("broadcast_mul", [high, factor], {}, node.name)], {}, node.name)
         fine = q.add(node.op, [q.clip(rest, q.weight_precision, node.name), *constants], attrs, node.name)
+        if total == arithmetic.MAX_BITS:
+            fine, total = q.clip(fine, total - 1, node.name), total - 1
         precision = max(width + factor_bits, total) + 1
         return q.result(node, [coarse, fine], scale, precision, "broadcast_add", {})
 
@@ -196,14 +206,19 @@ class _Weighted(Real):
         |w| * bound of its output, adds step^2 * square / bound^2.
         """
         weight, noise = q.param(node, 1), []
-        power = self.channel_power(node, weight)
+        power, share, counts = self.what_counts(node, weight, square, q)
         for bound in bounds:
             factor = self.of_inputs(node, bound, weight)
             steps = _largest(weight, 1 / factor) / arithmetic.code_range(q.weight_precision)
-            shares = self.of_inputs(node, square / bound ** 2, weight) * int(np.prod(weight.shape[2:]))
+            shares = self.of_inputs(node, share / bound ** 2, weight) * int(np.prod(weight.shape[2:]))
             shares = shares.reshape(len(shares), -1).sum(axis=1)
-            noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares).sum()))
+            noise.append(float((power * bound ** 2).sum() / limit ** 2 + (steps ** 2 * shares * counts).sum()))
         return np.array(noise)
+
+    def what_counts(self, node, weight, square, q):
+        """What an error of variance 1 in every input channel, one in the weights of every input channel, and one in every output
+        count; the outputs all alike."""
+        return self.channel_power(node, weight), square, 1.0
 
     def channel_power(self, node, weight):
         """Sum of the squared weights of each input channel."""
@@ -312,6 +327,19 @@ class Convolution(_Weighted):
             entry = q.add("Pad", [entry], {"mode": "constant", "pad_width": str(widths), "constant_value": zero}, node.name)
         return entry, {**node.attrs, "pad": "(0, 0)"}
 
+    def what_counts(self, node, weight, square, q):
+        """Groups hand on ranges that differ, and a layer behind may make up for that: they count as their errors show in the
+        outputs of the network where that is known, else in relation to what they put out."""
+        known, seen, groups = q.sensitivity(node), q.channels.get(node.name), node.int("num_group", 1)
+        if groups == 1 or (known is None and seen is None):
+            return super().what_counts(node, weight, square, q)
+        if known is None:
+            powers = np.where(seen.square > 0, seen.square, seen.square.max() or 1.0)
+            return self.channel_power(node, weight / np.sqrt(powers).reshape(-1, 1, 1, 1)), square, 1 / powers
+        grouped = (known.weight_inputs * (square > 0)).reshape(groups, -1)
+        products = np.maximum(grouped.sum(axis=1, keepdims=True), 1e-300) * int(np.prod(weight.shape[2:]))
+        return known.input * (square > 0), (grouped / products).ravel(), known.weight
+
     def channel_power(self, node, weight):
         groups = node.int("num_group", 1)
         grouped = weight.reshape((groups, -1) + weight.shape[1:])
@@ -339,6 +367,10 @@ class FullyConnected(_Weighted):
         rows = r.add("Reshape", [inputs[0]], {"shape": f"(-1, {shape[-1]})"}, node.name)
         dense = Entry(in_parts(Node(node.op, r.name(node.name), (), attrs), (rows,) + inputs[1:], r), 0)
         return Node("Reshape", node.name, [dense], {"shape": str((-1,) + tuple(shape[1:-1]) + (node.int("num_hidden"),))})
+
+    def carried(self, node, i, numbers, q):
+        first = numbers[:, :1]
+        return np.broadcast_to(first, q.shapes[node][0]) if len(node.inputs) == 2 and (numbers == first).all() else None
 
     def export(self, node, inputs, c):
         return c.emit(node, "dense", inputs, {"units": node.int("num_hidden"), "use_bias": len(inputs) > 2})
@@ -428,6 +460,9 @@ class Pooling(Operator):
             return Node("Convolution", node.name, inputs, attrs)
         shares = r.param((1.0 / counts)[None, None], f"{node.name}_shares")
         return Node("broadcast_mul", node.name, [r.add("Convolution", inputs, attrs, node.name), shares])
+
+    def carried(self, node, i, numbers, q):
+        return of_channels(numbers, q.shapes[node][0])
 
     def export(self, node, inputs, c):
         return c.emit(node, "max_pool2d", inputs, {

@@ -105,6 +105,9 @@ class Table(Operator):
         """Bits of the index into the table."""
         return q.input_precision(node)
 
+    def flat(self, node):
+        return _function(node).flat or np.inf
+
     def nonnegative(self, node, inputs):
         return _function(node).nonnegative
 

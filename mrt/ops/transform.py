@@ -3,27 +3,31 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.arithmetic import code_range
-from mrt.graph import Entry, Node
-from mrt.ops.base import ENORMOUS, Operator, register
+from mrt.graph import Entry, Node, invoke
+from mrt.mxnet_bridge import mx
+from mrt.ops.base import ENORMOUS, Operator, of_channels, register
 
 
 class _Move(Operator):
-    """Mixes positions of different channels, so the input needs one scale for all of them."""
+    """Elements go to other places, and take the scales of their channels with them."""
 
     instead = "it moves elements and takes them as they come; the operators that compute with them can have a precision"
     differentiable = True
     moves = True
 
     def quantize(self, node, q):
-        return q.follow(node, q.uniform(node, 0))
+        return q.moved(node)
+
+    def carried(self, node, i, numbers, q):
+        return invoke(node, [mx.nd.array(numbers, dtype="float32")])[0].asnumpy().astype(np.int64)
 
 
 class _Reshaped(_Move):
     """The same elements in the same order: where axes 0 and 1 stay, channels keep scales of their own."""
 
     def quantize(self, node, q):
-        same = q.shapes[q.source(node, 0)][0][:2] == q.shapes[node][0][:2]
-        return q.follow(node, q.tensor(node, 0)) if same else super().quantize(node, q)
+        same, tensor = q.shapes[q.source(node, 0)][0][:2] == q.shapes[node][0][:2], q.tensor(node, 0, moved=True)
+        return q.follow(node, tensor) if same and not tensor.is_moved else super().quantize(node, q)
 
 
 @register("Flatten")
@@ -225,9 +229,8 @@ class UpSampling(Operator):
     """By a whole factor: nearest neighbour, of several inputs to the size of the first one's result, which are concatenated or
     summed; or with weights, a transposed convolution."""
 
-    moves = True
-
     differentiable = True
+    moves = True
 
     def reject(self, node, graph, shapes):
         if node.str("sample_type") == "bilinear" and not graph.is_param(node.inputs[1].node):
@@ -253,6 +256,9 @@ class UpSampling(Operator):
         for part in parts[1:-1]:
             total = r.add("broadcast_add", [total, part], {}, node.name)
         return Node("broadcast_add", node.name, [total, parts[-1]])
+
+    def carried(self, node, i, numbers, q):
+        return of_channels(numbers, q.shapes[node][0])
 
     def export(self, node, inputs, c):
         return c.emit(node, "upsampling", inputs, {"scale": node.int("scale")})
@@ -295,6 +301,9 @@ class Pad(Operator):
                 entry = r.add("Concat", parts, {"dim": axis, "num_args": len(parts)}, node.name)
         return entry
 
+    def carried(self, node, i, numbers, q):
+        return of_channels(numbers, q.shapes[node][0]) if node.float("constant_value", 0.0) == 0 else None
+
     def nonnegative(self, node, inputs):
         return inputs[0] and node.float("constant_value", 0.0) >= 0
 
@@ -332,6 +341,14 @@ class Concat(Operator):
 
     instead = "its inputs are as fine as its consumers want them; set the precision of those, or that of the outputs"
     differentiable = True
+    moves = True
+
+    def carried(self, node, i, numbers, q):
+        first = numbers.take([0], node.int("dim", 1))
+        if node.int("dim", 1) % numbers.ndim != 1 and (numbers == first).all():  # the others have the same, element by element
+            return np.broadcast_to(first, q.shapes[node][0])
+        parts = [numbers if k == i else np.full(q.shapes[q.source(node, k)][0], -1) for k in range(len(node.inputs))]
+        return np.concatenate(parts, node.int("dim", 1))
 
     def nonnegative(self, node, inputs):
         return all(inputs)
@@ -344,30 +361,46 @@ class Concat(Operator):
 
     def quantize(self, node, q):
         limit = self.wanted(node, q.wanted[node], q)[0]
-        count = len(node.inputs)
+        count, axis = len(node.inputs), node.int("dim", 1) % len(q.shapes[node][0])
         if q.integral[node]:
             return self._at(node, q, 1.0, max(q.integer_bits(node, i) for i in range(count)))
-        if node not in q.reach and node.int("dim", 1) % len(q.shapes[node][0]) == 1 and limit > 2 * code_range(8):
-            tensors = [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i) for i in range(count)]
-            sizes = [q.shapes[q.source(node, i)][0][1] for i in range(count)]
-            entries, scales, precisions = zip(*tensors)
-            scales = np.concatenate([np.broadcast_to(scale, size) for scale, size in zip(scales, sizes)])
-            return q.result(node, entries, scales, max(precisions))
-        threshold = q.reach.get(node) or max(q.thresholds[q.source(node, i).name] for i in range(count))
-        return self._at(node, q, limit / threshold if threshold > 0 else 1.0, arithmetic.bits(limit))
+        if node in q.reach:
+            return self._at(node, q, limit / q.reach[node], arithmetic.bits(limit))
+        if axis == 1 and limit > 2 * code_range(8):
+            return q.joined(node, axis, [self._constant(node, q, i, 16) if q.is_param(node, i) else q.as_wide(node, i)
+                                         for i in range(count)])
+        tensors = [None if q.is_param(node, i) else q.narrow(node, i, limit) for i in range(count)]
+        if axis != 1 and (None in tensors or np.ndim(q.joined(node, axis, tensors).scale) > 1):
+            tensors = [None] * count  # the same channel of every input needs the same scale
+        thresholds = [q.thresholds[q.source(node, i).name] for i in range(count)]
+        ends = np.cumsum([q.shapes[q.source(node, i)][0][1] for i in range(count)]) if axis == 1 else None
+        bounds = q.channel_bounds(node, limit, None if ends is None else np.repeat(thresholds, np.diff(ends, prepend=0)))
+        bounds = max(thresholds) if bounds is None else bounds
+        scale = limit / bounds if np.min(bounds) > 0 else 1.0
+        for i in range(count):
+            if tensors[i] is None:
+                part = scale if ends is None or np.ndim(scale) == 0 else np.split(scale, ends[:-1])[i]
+                tensors[i] = self._at_scale(node, q, i, arithmetic.bits(limit), part)
+        return q.joined(node, axis, tensors)
 
     def _at(self, node, q, scale, precision):
         """All inputs at one scale."""
-        entries = [self._constant(node, q, i, precision, scale)[0] if q.is_param(node, i)
-                   else q.at_scale(node, i, precision, scale) for i in range(len(node.inputs))]
+        entries = [self._at_scale(node, q, i, precision, scale)[0] for i in range(len(node.inputs))]
         return q.result(node, entries, scale, precision)
+
+    def _at_scale(self, node, q, i, precision, scale):
+        """(entry, scale, precision) of an input or parameter."""
+        if q.is_param(node, i):
+            return self._constant(node, q, i, precision, scale)
+        return q.at_scale(node, i, precision, scale), scale, precision
 
     @staticmethod
     def _constant(node, q, i, precision, scale=None):
         """(entry, scale, precision) of a parameter."""
         values = q.param(node, i)
-        scale = scale or arithmetic.scale_for(np.abs(values).max(), precision)
-        entry = q.constant(arithmetic.quantize(values, scale, precision), precision, node.inputs[i].node.name)
+        scale = arithmetic.scale_for(np.abs(values).max(), precision) if scale is None else scale
+        column = np.reshape(scale, (1, -1) + (1,) * (values.ndim - 2))
+        entry = q.constant(arithmetic.quantize(values, column, precision), precision, node.inputs[i].node.name)
         return entry, scale, precision
 
     def export(self, node, inputs, c):

@@ -2,6 +2,7 @@
 import numpy as np
 
 from mrt.graph import Entry, Names, Node
+from mrt.ops.base import is_layer
 from mrt.ops.nn import factor_and_offset
 
 __all__ = ["fold_batch_norm"]
@@ -24,7 +25,7 @@ def fold_batch_norm(graph, kept=frozenset()):
 
     def visit(node, inputs):
         layer = node.inputs[0].node if node.op == "BatchNorm" and node.name not in kept else None
-        if layer is None or layer.op not in ("Convolution", "FullyConnected") or consumers[layer] != [node] \
+        if layer is None or not is_layer(layer) or consumers[layer] != [node] \
                 or not _on_channels(node, layer):
             return node.with_inputs(inputs)
         factor, offset = factor_and_offset(node, graph.params)

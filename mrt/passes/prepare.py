@@ -1,6 +1,7 @@
 """From any network MRT takes to one made of core operators alone, with one input called `data`."""
 from mrt.graph import Entry, Graph
 from mrt.passes.finite import finite_constants
+from mrt.passes.fold_affine import fold_affine
 from mrt.passes.fold_batch_norm import fold_batch_norm
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.inputs import name_input
@@ -35,5 +36,4 @@ def prepare(graph, input_shape=None, keys=()):
     graph = fold_batch_norm(graph, kept)
     graph = rewrite(graph, known_shapes(graph), kept)
     graph = finite_constants(fold_constants(graph))
-    known_shapes(graph)
-    return graph
+    return fold_affine(graph, known_shapes(graph), kept)

@@ -72,7 +72,7 @@ class Bounds:
         relative = np.minimum(2.0 ** -11 * scale / scale.min(), 1)
         width = bits(min(self._threshold(source) * scale.max(), 2.0 ** 40))
         shifted = 2.0 ** max(width - 20, 0) / 2 / scale if width > 20 else 0 * scale
-        if scale.ndim:
+        if scale.ndim == 1:
             shape = (1, -1) + (1,) * (self.values[source].ndim - 2)
             relative, shifted = relative.reshape(shape), shifted.reshape(shape)
         return shifted + relative * (np.abs(self.values[source]) + self.of[source])

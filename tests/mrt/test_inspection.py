@@ -112,7 +112,7 @@ def test_finds_the_threshold_that_is_too_small(culprit):
     report = inspect(calibrated(**{culprit: threshold / 8}), [nets.batch(nets.SMALL_SHAPE, 5)])
     worst = report.worst[0]
     assert worst.snr_db < 15 and worst.saturated > 0.05 and worst.clip_noise > 0.9
-    assert worst.name == culprit and f"set_threshold({culprit!r}" in worst.advice[0] and "calibration samples" in worst.advice[0]
+    assert worst.name == culprit and f"set_threshold({culprit!r}" in worst.advice[0] and "calibration batches" in worst.advice[0]
 
 
 def test_names_a_threshold_that_is_too_large():
@@ -142,6 +142,102 @@ def test_an_exact_network_has_no_culprit(tmp_path):
     report.save_json(tmp_path / "r.json")
     assert all(node["exact"] and node["snr_db"] is None for node in json.loads((tmp_path / "r.json").read_text())["nodes"])
     assert "the integers are exact" in report.html()
+
+
+# ---- the order
+
+def silu_net():
+    """Three layers with SiLU behind them, whose sums go far beyond where a sigmoid is flat."""
+    x = mx.sym.var("data")
+    for k in range(3):
+        x = nets.conv(x, f"c{k}", num_filter=8, pad=(1, 1))
+        x = mx.sym.broadcast_mul(x, mx.sym.sigmoid(x, name=f"s{k}"), name=f"m{k}")
+    return mx.sym.FullyConnected(x, num_hidden=6, name="fc")
+
+
+def uneven_net():
+    """Channels with ranges from 1 to 1/100, all of which matter to the layer behind."""
+    x = mx.sym.relu(nets.conv(mx.sym.var("data"), "a", num_filter=8, pad=(1, 1)), name="r")
+    x = mx.sym.relu(nets.conv(x, "b", num_filter=8, pad=(1, 1)), name="s")
+    return nets.conv(x, "c", num_filter=4)
+
+
+UNEVEN = np.geomspace(1, 0.01, 8)
+
+
+def restored_gains(make, x, names):
+    """name -> what is left of the noise of the output when this node computes in float, as a share."""
+    real = nets.run(make().current_model, x)[0]
+
+    def noise(name=None):
+        mrt = make()
+        if name:
+            mrt.set_restore(name)
+        integers = mrt.quantize()
+        found = nets.run(integers, load_real_data(x, "data", mrt.get_inputs_ext()))[0] / mrt.get_output_scales()[0]
+        return ((real - found) ** 2).sum()
+
+    whole = noise()
+    return {name: 1 - noise(name) / whole for name in names}
+
+
+@pytest.mark.parametrize("net", [silu_net, uneven_net])
+def test_what_is_ranked_first_gains_most_when_it_is_float(net):
+    shape, rng, values = (16, 3, 12, 12), np.random.default_rng(0), {}
+    if net is uneven_net:
+        values = {"a_weight": rng.normal(size=(8, 3, 3, 3)) * UNEVEN.reshape(-1, 1, 1, 1), "a_bias": np.zeros(8),
+                  "b_weight": rng.normal(size=(8, 8, 3, 3)) / UNEVEN.reshape(-1, 1, 1)}
+
+    def make():
+        model = nets.model(net(), shape, 6, 0.5, **values)
+        model.prepare(shape)
+        mrt = model.get_mrt()
+        mrt.set_techniques(two_part_budget=0)
+        mrt.set_input_prec(16)
+        for seed in (1, 2):
+            mrt.set_data(nets.batch(shape, seed))
+            mrt.calibrate()
+        return mrt
+
+    x = nets.batch(shape, 7)
+    report = inspect(make(), [x])
+    gains = restored_gains(make, x, [row.name for row in report.rows if row.op != "input"])
+    first = next(row for row in report.worst if row.op != "input")
+    assert gains[first.name] == max(gains.values()) > 0.1
+    if net is silu_net:
+        assert all(row.effect < first.effect / 2 for row in report.rows if row.op == "sigmoid")
+    else:
+        uneven, = (row for row in report.rows if row.name == "r")
+        assert uneven.smallest < 1 / 32 and "the range of one of its channels is 1/" in uneven.advice[-1]
+
+
+def test_clean_nodes_carry_no_warnings_and_layers_are_told_what_suits_them():
+    mrt = calibrated()
+    mrt.set_techniques(two_part_budget=0)
+    report = inspect(mrt, [nets.batch(nets.SMALL_SHAPE, 5)])
+    assert any(row.advice for row in report.rows) and not any(row.advice for row in report.rows if row.snr_db >= 40)
+    for row in report.rows:
+        said = " ".join(row.advice)
+        if row.op in ("Convolution", "FullyConnected") and row.advice and not row.clip_noise > 0.5:
+            of_input, of_weight = row.rounding
+            assert ("Operand_precision" in said) == (of_input >= of_weight / 2 and row.spare_bits > 0)
+            assert ("Rounding = adaptive" in said) == (of_weight >= of_input / 2)
+
+
+def test_mean_errors_call_for_empirical_bias_correction():
+    """Weights that cancel on inputs that hardly vary, without any correction: every output is off in one direction."""
+    symbol = mx.sym.FullyConnected(mx.sym.relu(mx.sym.var("data"), name="r"), num_hidden=3, no_bias=True, name="y")
+    weight = np.random.default_rng(0).normal(size=(3, 64))
+    model = nets.model(symbol, (8, 64), y_weight=weight - weight.mean(axis=1, keepdims=True))
+    model.prepare((8, 64))
+    mrt = model.get_mrt()
+    mrt.set_techniques(bias_correction="none", two_part_budget=0)
+    mrt.set_input_prec(16)
+    x = mx.nd.array(np.random.default_rng(1).uniform(0.9, 1, (8, 64)))
+    mrt.set_data(x)
+    mrt.calibrate()
+    row, = inspect(mrt, [x]).outputs()
+    assert row.mean_share > 0.8 and row.snr_db < 40 and "Bias_correction = empirical" in " ".join(row.advice)
 
 
 # ---- files
