@@ -164,7 +164,7 @@ def test_the_message_says_how_many_bits_fit(width):
         assert width == 9
 
 
-@pytest.mark.parametrize("budget", [0.01, 0.03, 0.2])
+@pytest.mark.parametrize("budget", [0.03, 0.2, 1])
 @pytest.mark.parametrize("loud", ["c0", "c1", "fc"])
 def test_the_budget_holds_gas_and_bytes(budget, loud):
     """Layers that are cheap in time but dear in bytes, and the reverse, whose errors matter very much."""
@@ -189,8 +189,8 @@ def test_the_budget_holds_gas_and_bytes(budget, loud):
         found[share] = cvm.load(symbol.encode(), params).gas, len(params)
     for spent, before in zip(found[budget], found[0]):
         assert spent <= (1 + budget) * before + 1000  # names and shapes of new parameters
-    if budget == 0.2 and loud == "fc":
-        assert found[budget] != found[0]
+    if budget == 1 and loud == "fc":
+        assert found[budget][1] > 1.5 * found[0][1]
 
 
 @pytest.mark.parametrize("op", ["broadcast_add", "broadcast_sub", "broadcast_mul"])
