@@ -136,6 +136,8 @@ class Quantizer:
         scales, numbers = np.unique(tensor.scale, return_inverse=True)
         shape = np.shape(tensor.scale) if tensor.is_moved else self._column(self.source(node, 0))
         numbers = self._carried(node, 0, np.reshape(numbers, shape))
+        if numbers is not None and self.wanted[node] >= WIDE and np.size(numbers) > np.size(tensor.scale):
+            numbers = None  # who rescales them later would need a multiplier for each
         if numbers is None or not (numbers.ndim == 1 or len(numbers) == 1 or self._only_rows(node, numbers)):
             return self.follow(node, self.uniform(node, 0))
         scale = scales[numbers]

@@ -10,6 +10,7 @@ from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError
 from mrt.mxnet_bridge import mx
+from mrt.quantize import quantize_graph
 from mrt.transformer import Model
 
 LAYERS = ("Convolution", "FullyConnected")
@@ -161,6 +162,35 @@ def test_the_message_says_how_many_bits_fit(width):
                 quantize(fit + 1)
     else:
         assert width == 9
+
+
+@pytest.mark.parametrize("budget", [0.03, 0.2, 1])
+@pytest.mark.parametrize("loud", ["c0", "c1", "fc"])
+def test_the_budget_holds_gas_and_bytes(budget, loud):
+    """Layers that are cheap in time but dear in bytes, and the reverse, whose errors matter very much."""
+    x = mx.sym.relu(nets.conv(mx.sym.var("data"), "c0", num_filter=8))
+    x = mx.sym.relu(nets.conv(x, "c1", num_filter=8))
+    x = mx.sym.Pooling(x, kernel=(1, 1), global_pool=True, pool_type="max")
+    symbol = mx.sym.FullyConnected(x, num_hidden=1000, name="fc")
+    shape = (1, 3, 48, 48)
+    model = nets.model(symbol, shape)
+    model.prepare(shape)
+    found = {}
+    for share in (0, budget):
+        mrt = model.get_mrt()
+        mrt.set_techniques(two_part_budget=share)
+        mrt.set_data(nets.batch((4, *shape[1:])))
+        mrt.calibrate()
+        known = {name: [one._replace(weight=one.weight * (1e6 if name == loud else 1)) for one in measured]
+                 for name, measured in mrt.sensitivities.items()}
+        kind, options = mrt.quantizer()
+        graph = quantize_graph(model.graph, mrt.th_dict, mrt.channels, options, known, kind).graph
+        symbol, params = compile_graph(graph, shape)
+        found[share] = cvm.load(symbol.encode(), params).gas, len(params)
+    for spent, before in zip(found[budget], found[0]):
+        assert spent <= (1 + budget) * before + 1000  # names and shapes of new parameters
+    if budget == 1 and loud == "fc":
+        assert found[budget][1] > 1.4 * found[0][1]
 
 
 @pytest.mark.parametrize("op", ["broadcast_add", "broadcast_sub", "broadcast_mul"])
