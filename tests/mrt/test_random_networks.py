@@ -11,9 +11,9 @@ from mrt import check
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 
-FEW, MANY, AT_ONCE = 8, 2000, 50
+FEW, MANY, AT_ONCE = 24, 2000, 50
 EXACT = 120.0
-OUTPUTS, BUDGETS = (None, 8), (None,)  # bits of the outputs; two_part_budget; None leaves either as it is
+OUTPUTS, BUDGETS = (None, 8, 16, 30), (None, 0, 1)  # bits of the outputs; two_part_budget; None leaves either as it is
 SETTINGS = [(output, budget) for output in OUTPUTS for budget in BUDGETS]
 
 
