@@ -43,8 +43,8 @@ class _Weighted(Real):
         low_bits_in, low_bits = max(x.precision - q.weight_precision, 0), self.low_bits_of_weights(node, q)
         width = arithmetic.sum_bits(min(x.precision, q.weight_precision) + q.weight_precision,
                                     int(np.prod(q.param(node, 1).shape[1:])))
-        # of an input in two parts the bias has the scale of both
-        room = min(width + low_bits_in, max(width, arithmetic.MAX_BITS - 2))
+        # of an input in two parts the bias has the scale of both; and what the zero point adds to it must fit
+        room = min(width + low_bits_in, arithmetic.MAX_BITS - 2)
         codes, bias, scale = self.integers(node, q, x, room, low_bits)
         q.note_noise(node, x, scale)
         if zero:  # the codes are that much too large for the real values; padding holds the code of 0 (see `padded`)

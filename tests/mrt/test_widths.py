@@ -97,6 +97,10 @@ def test_random_networks_fit_with_every_budget(seed):
     check(seed)
 
 
+def test_a_wide_layer_with_a_large_bias_on_an_input_that_is_never_negative():
+    check(271)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 400, 40))
 def test_many_random_networks_fit_with_every_budget(first):
