@@ -99,8 +99,8 @@ TECHNIQUES = _table(
               "how weights become integers: nearest, or adaptive, which takes longer and is more "
               "accurate",
               choices=("nearest", "adaptive"), off="nearest", before_calibrate=("adaptive",)),
-    Technique("two_part_budget", float, 0.03,
-              "share of time, gas and bytes to spend on layers in two parts", off=0, low=0, high=1),
+    Technique("two_part_budget", float, 0.02,
+              "share of time, gas and bytes to spend on layers in two parts", off=0, low=0),
 )
 
 SETTINGS = _table(

@@ -168,7 +168,7 @@ def test_the_message_says_how_many_bits_fit(width):
         assert width == 9
 
 
-@pytest.mark.parametrize("budget", [0.03, 0.2, 1])
+@pytest.mark.parametrize("budget", [0.02, 0.2, 1])
 @pytest.mark.parametrize("loud", ["c0", "c1", "fc"])
 def test_the_budget_holds_gas_and_bytes(budget, loud):
     """Layers that are cheap in time but dear in bytes, and the reverse, whose errors matter very much."""
