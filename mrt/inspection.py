@@ -11,9 +11,12 @@ shows at the node it belongs to. Where consumers take it in several ways, the on
     snr_db       10 log10(sum of squares of the float values / sum of squares of the error)
     drop_db      SNR of the best input, as the node takes it, less the node's own
     added_noise  noise the node adds, as a share of its signal's power: 1/SNR - 1/(SNR of the best input), never below 0
-    effect       what it is estimated to add to the noise of the network's outputs, as a share of their power; the order of the
-                 table. Of a layer it is what the rounding of its input and weights adds, as calibration found it to spread;
-                 elsewhere what rounding and clipping make of what a consumer takes, and no more than its result still has
+    effect       what it adds to the noise of the network's outputs, as a share of their power; the order of the table. Estimated:
+                 of a layer it is what the rounding of its input and weights adds, as calibration found it to spread; elsewhere
+                 what rounding and clipping make of what a consumer takes, and no more than its result still has
+    gain         share of the outputs' noise that goes when the node is computed in floating point (set_restore), measured on a
+                 few samples for the nodes of the largest effect, which is then the measured one. They stand before those of
+                 which there is an estimate only, but for ranges that do not suit the values, which no floating point cures
     saturated    share of the float values beyond the range of the integers by more than half a step
     clip_noise   share of the error's power in those values
     bits_used    bits that the largest integer needs, out of `precision`
@@ -26,21 +29,24 @@ if __name__ == "__main__":  # before the imports below, which take seconds and m
     sys.exit(run_command("inspect", sys.argv[1:], "python -m mrt.inspection"))
 
 import argparse
+import copy
 import dataclasses
 import html
 import json
 import math
 import os
+from typing import Optional
 
 import numpy as np
 
-from mrt import arithmetic, config, main2, simulate
+from mrt import arithmetic, calibrate, config, main2, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.bias import correct_means
 from mrt.command import guarded
 from mrt.errors import MRTError, StateError
 from mrt.graph import Graph, run_in_step
+from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS, is_layer, operator_of
 from mrt.quantize import MIN_SHARE, Tensor, two_parts
 from mrt.utils import Progress, atomic_write
@@ -50,6 +56,7 @@ __all__ = ["Comparison", "Report", "inspect", "main"]
 BINS = 40
 PART_ELEMENTS = 1 << 20
 CLIPPING = 0.5  # share of the error from which a range is called too small
+MEASURED, SAMPLES = 8, 4  # nodes whose gain is measured, on so many samples
 ADVISED = 10  # nodes for which the table of the page says what to try
 CLEAN = 40.0  # dB from which a node needs no advice
 RARE = 1e-3  # share of values beyond the range up to which they are outliers, and not a threshold that is wrong
@@ -253,7 +260,8 @@ def inspect(mrt, batches, progress=None):
     """Compare both networks on `batches` (NDArrays of the network's input) and return a Report.
 
     mrt: a calibrated MRT object with all settings made, not quantized; it is left as it is. Memory holds the tensors that are
-    live in either network, for one batch. `progress` is called with the number of samples of each batch.
+    live in either network, for one batch. `progress` is called with the number of samples of each batch. The network is quantized
+    once more for each node whose gain is measured.
     """
     if mrt.current_model.is_quantized():
         raise StateError("inspection takes a calibrated MRT object before quantize, because it needs the float network")
@@ -275,8 +283,9 @@ def inspect(mrt, batches, progress=None):
         targets.setdefault(entry.node, []).append((entry.index, node, probe))
     data = result.tensors["data"]
     ext = {"data": {"scale": data.scale, "target_bit": data.precision}}
-    counted, samples = 0, 0
+    counted, samples, few = 0, 0, []
     for batch in batches:
+        few = few or calibrate.units(graph, batch[:max(SAMPLES, shapes[graph.find("data")][0][0])])
         codes = sim.load_real_data(batch.astype("float64"), "data", ext)
         _compare(graph, integers, targets, {node: len(found) for node, found in probes.items()}, batch, codes)
         counted, samples = counted + 1, samples + len(batch)
@@ -285,7 +294,41 @@ def inspect(mrt, batches, progress=None):
     if not counted:
         raise MRTError("inspection needs at least one batch of data, found none")
     rows = [_row(place, node, probes, by_input, quantizer, result) for place, node in enumerate(probes)]
-    return Report(rows, counted, samples)
+    return Report(_with_gains(rows, mrt, few), counted, samples)
+
+
+def _with_gains(rows, mrt, batches):
+    """The rows, those of the MEASURED nodes of the largest effect with their gains on `batches`."""
+    floats = mrt.current_model.to_graph()
+    wanted = [_listed(floats(mx.nd.array(batch))) for batch in batches]
+    whole, found = _output_noise(mrt, batches, wanted), list(rows)
+    suspects = [row for row in sorted(rows, key=_by_effect) if row.effect > 0 and not row.has_wrong_range]
+    for row in suspects[:MEASURED] if whole else ():
+        gone = whole - _output_noise(mrt, batches, wanted, row.name)
+        found[row.place] = dataclasses.replace(row, gain=gone / whole, effect=max(gone, 0.0))
+    return found
+
+
+def _output_noise(mrt, batches, wanted, restored=None):
+    """Noise of the outputs over their power, with the settings of `mrt` and one more node computed in floating point."""
+    trial = copy.copy(mrt)
+    trial.precs, trial.restore_names = copy.deepcopy(mrt.precs), mrt.restore_names | ({restored} if restored else set())
+    integers = trial.quantize().to_graph()
+    noise, power = 0.0, 0.0
+    for batch, values in zip(batches, wanted):
+        codes = sim.load_real_data(mx.nd.array(batch, dtype="float64"), "data", trial.get_inputs_ext())
+        for found, scale, real in zip(_listed(integers(codes)), trial.get_output_scales(), values):
+            noise, power = noise + np.square(found / scale - real).sum(), power + np.square(real).sum()
+    return float(noise / power) if power else 0.0
+
+
+def _listed(outputs):
+    """float64 arrays of what a gluon block gives."""
+    return [value.asnumpy().astype(np.float64) for value in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+def _by_effect(row):
+    return -row.effect, -row.added_noise, row.place
 
 
 def _compare(graph, integers, targets, pending, batch, codes):
@@ -335,6 +378,13 @@ class Row:
     low: float  # ends of the histograms
     high: float
     histograms: tuple  # counts of float values and of integers' real values
+    gain: Optional[float] = None  # None where it was not measured
+
+    @property
+    def has_wrong_range(self):
+        """Is it the range of the integers that loses most, or that of the input, rather than what the node computes?"""
+        clipped = self.saturated > RARE and self.clip_noise >= CLIPPING
+        return self.op == "input" or clipped or self.threshold > LOOSE * self.max_value > 0
 
     def plain(self):
         """For JSON, which has no infinities: those are null, with `exact` saying which."""
@@ -487,7 +537,7 @@ class Report:
 
     def __init__(self, rows, batches, samples, title="network", notes=()):
         self.rows, self.batches, self.samples, self.title, self.notes = rows, batches, samples, title, tuple(notes)
-        self.worst = sorted(rows, key=lambda row: (-row.effect, -row.added_noise, row.place))
+        self.worst = sorted(rows, key=lambda row: (row.gain is None and not row.has_wrong_range, *_by_effect(row)))
 
     def outputs(self):
         """The rows of the network's outputs."""
@@ -497,13 +547,13 @@ class Report:
         """Text for a terminal: a line per node for the `top` worst, and what to try for the first of them."""
         rows = self.worst[:top]
         width = min(max([len(row.name) for row in rows] + [4]), 44)
-        lines = [f"{'node':<{width}} {'operator':<15} {'SNR dB':>7} {'drop':>6} {'effect %':>8} {'cosine':>8} {'max err':>9} "
-                 f"{'max |x|':>9} {'sat. %':>7} {'bits':>6} {'margin':>6}"]
+        lines = [f"{'node':<{width}} {'operator':<15} {'SNR dB':>7} {'drop':>6} {'gain %':>6} {'effect %':>8} {'cosine':>8} "
+                 f"{'max err':>9} {'max |x|':>9} {'sat. %':>7} {'bits':>6} {'margin':>6}"]
         for row in rows:
             name = row.name if len(row.name) <= width else "..." + row.name[3 - width:]
             lines.append(f"{name:<{width}} {row.op[:15]:<15} {_db(row.snr_db):>7} {_db(row.drop_db):>6} "
-                         f"{100 * row.effect:8.3f} {row.cosine:8.5f} {row.max_error:9.4g} {row.max_value:9.4g} "
-                         f"{100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
+                         f"{_percent(row.gain):>6} {100 * row.effect:8.3f} {row.cosine:8.5f} "
+                         f"{row.max_error:9.4g} {row.max_value:9.4g} {100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
         if len(rows) < len(self.rows):
             lines.append(f"({len(self.rows) - len(rows)} more nodes; --top, --json or --html shows them)")
         lines.append("")
@@ -575,9 +625,8 @@ def _html_row(row, advised):
     bits = f"{row.bits_used} of {row.precision}"
     others = "".join(f"<br/>{_text(', '.join(c))}: {p} bits, {_db(s)} dB" for c, p, s in row.others)
     taken = ", ".join(name for name in row.consumers if name)
-    cells = [_db(row.snr_db), _db(row.drop_db), f"{row.effect:.4%}", f"{row.added_noise:.4%}", f"{row.cosine:.6f}",
-             f"{row.max_error:.4g}",
-             f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
+    cells = [_db(row.snr_db), _db(row.drop_db), _percent(row.gain), f"{row.effect:.4%}", f"{row.added_noise:.4%}",
+             f"{row.cosine:.6f}", f"{row.max_error:.4g}", f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
     return (f"<tr id='n{row.place}'><td class='name'><b>{_text(row.name)}</b><br/>{_text(row.op)} {_text(row.shape)}"
             f"<br/><small>taken by {_text(taken or 'nobody')}{others}</small>"
             + "".join(f"<br/><em>{_text(said)}</em>" for said in row.advice[:1] if advised)
@@ -605,6 +654,10 @@ def _db(value):
     return f"{value:.1f}" if math.isfinite(value) else "exact" if value > 0 else "none"
 
 
+def _percent(gain):
+    return "" if gain is None else f"{100 * gain:.1f}"
+
+
 def _text(value):
     return html.escape(str(value), quote=True)
 
@@ -614,7 +667,8 @@ _COLUMNS = (
     ("values", "histograms of the float values and of the integers"),
     ("SNR dB", "10 log10(sum of squares of the float values / sum of squares of the error)"),
     ("drop dB", "SNR of the best input, as the node takes it, less the node's own"),
-    ("effect", "what it is estimated to add to the noise of the outputs, as a share of their power"),
+    ("gain %", "share of the outputs' noise that goes when the node is computed in floating point, where it was measured"),
+    ("effect", "what it adds to the noise of the outputs, as a share of their power"),
     ("added noise", "noise the node adds, as a share of its signal's power"),
     ("cosine", "of the angle between float and integer values"),
     ("max error", "largest difference"), ("max |x|", "largest float value"), ("threshold", "bound found by calibration or set"),

@@ -181,21 +181,22 @@ def restored_gains(make, x, names):
     return {name: 1 - noise(name) / whole for name in names}
 
 
+@pytest.mark.parametrize("seed", [4, 5, 6])
 @pytest.mark.parametrize("net", [silu_net, uneven_net])
-def test_what_is_ranked_first_gains_most_when_it_is_float(net):
+def test_what_is_ranked_first_gains_most_when_it_is_float(net, seed):
     shape, rng, values = (16, 3, 12, 12), np.random.default_rng(0), {}
     if net is uneven_net:
         values = {"a_weight": rng.normal(size=(8, 3, 3, 3)) * UNEVEN.reshape(-1, 1, 1, 1), "a_bias": np.zeros(8),
                   "b_weight": rng.normal(size=(8, 8, 3, 3)) / UNEVEN.reshape(-1, 1, 1)}
 
     def make():
-        model = nets.model(net(), shape, 6, 0.5, **values)
+        model = nets.model(net(), shape, seed, 0.5, **values)
         model.prepare(shape)
         mrt = model.get_mrt()
         mrt.set_techniques(two_part_budget=0)
         mrt.set_input_prec(16)
-        for seed in (1, 2):
-            mrt.set_data(nets.batch(shape, seed))
+        for k in (1, 2):
+            mrt.set_data(nets.batch(shape, k))
             mrt.calibrate()
         return mrt
 
