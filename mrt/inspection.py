@@ -553,7 +553,8 @@ class Report:
             name = row.name if len(row.name) <= width else "..." + row.name[3 - width:]
             lines.append(f"{name:<{width}} {row.op[:15]:<15} {_db(row.snr_db):>7} {_db(row.drop_db):>6} "
                          f"{_percent(row.gain):>6} {100 * row.effect:8.3f} {row.cosine:8.5f} "
-                         f"{row.max_error:9.4g} {row.max_value:9.4g} {100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
+                         f"{row.max_error:9.4g} {row.max_value:9.4g} "
+                         f"{100 * row.saturated:7.3f} {f'{row.bits_used}/{row.precision}':>6} {row.margin_bits:6d}")
         if len(rows) < len(self.rows):
             lines.append(f"({len(self.rows) - len(rows)} more nodes; --top, --json or --html shows them)")
         lines.append("")
@@ -626,7 +627,8 @@ def _html_row(row, advised):
     others = "".join(f"<br/>{_text(', '.join(c))}: {p} bits, {_db(s)} dB" for c, p, s in row.others)
     taken = ", ".join(name for name in row.consumers if name)
     cells = [_db(row.snr_db), _db(row.drop_db), _percent(row.gain), f"{row.effect:.4%}", f"{row.added_noise:.4%}",
-             f"{row.cosine:.6f}", f"{row.max_error:.4g}", f"{row.max_value:.4g}", f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
+             f"{row.cosine:.6f}", f"{row.max_error:.4g}", f"{row.max_value:.4g}",
+             f"{row.threshold:.4g}", f"{row.saturated:.3%}", bits, f"{row.margin_bits}"]
     return (f"<tr id='n{row.place}'><td class='name'><b>{_text(row.name)}</b><br/>{_text(row.op)} {_text(row.shape)}"
             f"<br/><small>taken by {_text(taken or 'nobody')}{others}</small>"
             + "".join(f"<br/><em>{_text(said)}</em>" for said in row.advice[:1] if advised)
