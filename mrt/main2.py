@@ -448,7 +448,8 @@ class Run:
         result = self.report["result"] = {}
         if evaluation:
             for column in evaluation.columns:
-                rows.append((column.title, f"{column.text}  ({column.samples} samples, {column.seconds:.1f} s)"))
+                count = f"{column.samples} sample{'s' * (column.samples != 1)}"
+                rows.append((column.title, f"{column.text}  ({count}, {column.seconds:.1f} s)"))
                 result[column.title] = {"metrics": column.figures(), "text": column.text, "samples": column.samples,
                                         "seconds": round(column.seconds, 3)}
             if evaluation.comparable:

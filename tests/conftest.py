@@ -1,11 +1,14 @@
 """What all tests share."""
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# shells start what runs in the background with interruptions ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
