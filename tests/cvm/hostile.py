@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import struct
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
 
 from graphs import IN_PLACE, LIST_MAGIC, TENSOR_MAGIC, dump, int_range  # noqa: E402
+from memory import peak_memory  # noqa: E402
 from random_graphs import RandomGraph  # noqa: E402
 
 import cvm_runtime as cvm  # noqa: E402
@@ -338,7 +338,7 @@ def main(count: int, seed: int, most_gas: float = float("inf")) -> None:
             print(f"mutant {index} of seed {seed}:\n{symbol[:3000]!r}\n{params[:300]!r}", file=sys.stderr)
             raise
         signal.alarm(0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = peak_memory() >> 20
     print(", ".join(f"{n} {what}" for what, n in outcomes.items()) + f"; peak memory {peak} MiB")
 
 

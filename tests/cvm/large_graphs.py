@@ -8,7 +8,6 @@ which the latter raised the peak memory of the process.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
 
 from graphs import Entry, GraphWriter  # noqa: E402
+from memory import peak_memory  # noqa: E402
 
 import cvm_runtime as cvm  # noqa: E402
 
@@ -218,11 +218,11 @@ def main(name: str, nodes: int) -> None:
     files = BUILDERS[name](nodes)
     seconds = []
     for ctx in (cvm.formal(), cvm.cpu(threads=1)):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         start = time.process_time()
         cvm.load(*files, ctx)
         seconds.append(time.process_time() - start)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    grown = peak_memory() - before
     print(sum(map(len, files)), *(f"{s:.3f}" for s in seconds), grown)
 
 

@@ -114,7 +114,8 @@ def test_a_golden_network_has_bytes_behind_its_params(golden: Path) -> None:
 MEMORY = """
 import resource, sys
 import cvm_runtime as cvm
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+sys.path.insert(0, "tests/cvm")
+from memory import peak_memory
 symbol, params = (open(name, "rb").read() for name in sys.argv[1:3])
 more = int(sys.argv[3])
 try: cvm.load(b"", b"")
@@ -122,11 +123,11 @@ except cvm.CvmError: pass
 if more:
     pages = int(open("/proc/self/statm").read().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
-before, status = peak(), 0
+before, status = peak_memory(), 0
 try:
     model = cvm.load(symbol, params, cvm.cpu(threads=1))
 except cvm.CvmError as e: status = e.status
-print(status, peak() - before)
+print(status, peak_memory() - before)
 """
 
 

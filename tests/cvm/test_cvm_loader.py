@@ -7,7 +7,7 @@ import copy
 import ctypes
 import json
 import struct
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_example(ctx: cvm.Context) -> None:
     assert model.outputs == [((1, 3), 8)]
 
 
-Change = Callable[[dict[str, Any]], Any]
+Change = Callable[[Dict[str, Any]], Any]
 
 
 def lists(d: dict[str, Any], key: str) -> list[Any]:

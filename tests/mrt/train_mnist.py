@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path += map(str, Path(__file__).resolve().parents[2:3])  # the checkout, for whoever has not installed it
+sys.path += map(str, list(Path(__file__).resolve().parents)[2:3])  # the checkout, for whoever has not installed it
 os.environ.setdefault("MXNET_MKLDNN_ENABLED", "1")  # training is float work, and twice as fast with it
 
 from mrt.command import guarded, importing, tell
