@@ -249,7 +249,8 @@ def _probes(graph, quantizer, result):
         if not graph.is_param(source):
             by_input[consumer, i] = add(source, tensor, zero, consumer.name, operator_of(consumer).flat(consumer))
     for entry, tensor in zip(graph.outputs, result.outputs):
-        add(entry.node, tensor, 0, OUTPUT)
+        if not graph.is_param(entry.node):
+            add(entry.node, tensor, 0, OUTPUT)
     for node, found in probes.items():
         if not found:  # no consumer looks at its values
             add(node, result.tensors[node.name], 0, "")

@@ -134,6 +134,12 @@ def test_restored_nodes_and_several_consumers():
     assert len(report.outputs()) == 2 and all(row.snr_db > 25 for row in report.rows)
 
 
+def test_a_constant_output_is_no_node_to_look_at():
+    x = mx.sym.Group([nets.conv(mx.sym.var("data"), "c", num_filter=4), mx.sym.var("anchors", shape=(1, 4)) * 2])
+    report = inspect(calibrated(x), [nets.batch(nets.SMALL_SHAPE, 5)])
+    assert [row.name for row in report.rows] == ["data", "c"] and [row.name for row in report.outputs()] == ["c"]
+
+
 def test_an_exact_network_has_no_culprit(tmp_path):
     mrt = calibrated(mx.sym.Flatten(mx.sym.relu(mx.sym.var("data"), name="r"), name="f"), data=127.0, r=127.0, f=127.0)
     x = mx.nd.array(np.random.default_rng(0).integers(-127, 128, nets.SMALL_SHAPE))
