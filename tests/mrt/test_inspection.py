@@ -1,4 +1,5 @@
 """The comparison of float and integer network: its figures, that it finds the culprit, what it writes, what it refuses."""
+import dataclasses
 import json
 import math
 import shutil
@@ -229,6 +230,16 @@ def test_clean_nodes_carry_no_warnings_and_layers_are_told_what_suits_them():
             of_input, of_weight = row.rounding
             assert ("Operand_precision" in said) == (of_input >= of_weight / 2 and row.spare_bits > 0)
             assert ("Rounding = adaptive" in said) == (of_weight >= of_input / 2)
+
+
+def test_outputs_that_are_not_clean_though_all_nodes_are():
+    report = inspect(calibrated(), [nets.batch(nets.SMALL_SHAPE, 5)])
+    assert "no node stands out" not in report.table()
+    clean = [dataclasses.replace(row, advice=()) for row in report.rows]
+    said = inspection.Report(clean, report.batches, report.samples).table()
+    assert "no node stands out" in said and f"make {report.worst[0].name} " in said
+    exact = [dataclasses.replace(row, snr_db=50.0) for row in clean]
+    assert "no node stands out" not in inspection.Report(exact, report.batches, report.samples).table()
 
 
 def test_mean_errors_call_for_empirical_bias_correction():
