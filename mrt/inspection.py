@@ -563,8 +563,8 @@ class Report:
             lines.append(f"{row.name} ({row.op}): {'; '.join(row.advice)}")
         if not self.culprits() and any(row.snr_db < CLEAN for row in self.outputs()):
             measured = ", ".join(f"{row.name} {_percent(row.gain)} %" for row in self.worst[:3] if row.gain is not None)
-            lines.append("no node stands out, their errors add up: of the outputs' noise make "
-                         f"{measured or 'all a little'}; a larger Two_part_budget, or Rounding = adaptive, takes from all of them")
+            lines.append(f"no node stands out, their errors add up: of the outputs' noise make {measured or 'all a little'}; "
+                         "a larger Two_part_budget, or Rounding = adaptive, takes from all of them")
         for row in self.outputs():
             lines.append(f"output {row.name}: SNR {_db(row.snr_db)} dB on {self.samples} samples")
         return "\n".join(lines)
