@@ -35,13 +35,6 @@ def ini(folder, default="", **sections):
     return str(folder / "net.ini")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for suffix in ("json", "params"):
-        os.link(ZOO / "mnist" / f"mnist_mlp.{suffix}", tmp_path / f"mnist_mlp.{suffix}")
-    return tmp_path
-
-
 def one_error(capsys):
     """The only line on stderr besides those that show progress."""
     lines = [line for line in capsys.readouterr().err.splitlines() if not re.search(r" \d+ s$", line)]

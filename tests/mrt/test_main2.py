@@ -20,14 +20,6 @@ ZOO = ROOT / "model_zoo"
 FILES = ("symbol", "params", "data.npy", "ext")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A copy of the smallest model of the zoo in a folder of its own."""
-    for suffix in ("json", "params"):
-        shutil.copy(ZOO / "mnist" / f"mnist_mlp.{suffix}", tmp_path)
-    return tmp_path
-
-
 def ini(folder, default="", **sections):
     """Write folder/net.ini; keyword arguments add keys to sections, None leaves a section out."""
     keys = {"PREPARE": "", "SPLIT_MODEL": "", "CALIBRATION": "", "QUANTIZATION": "", "MERGE_MODEL": "",

@@ -1,7 +1,6 @@
 """What a configuration says is refused before the first stage: names of nodes, amounts of data, files to be written."""
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,6 @@ from mrt.transformer import Model
 
 ZOO = Path(__file__).resolve().parents[2] / "model_zoo"
 LAYER = "MLP_dense1_fwd"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for suffix in ("json", "params"):
-        shutil.copy(ZOO / "mnist" / f"mnist_mlp.{suffix}", tmp_path)
-    return tmp_path
 
 
 def ini(folder, default="", **sections):
