@@ -2,15 +2,15 @@
 import importlib
 import sys
 
-from mrt.command import guarded, importing
+from mrt.pipeline.command import guarded, importing
 
 __all__ = ["main", "run_command"]
 
 COMMANDS = {
-    "check": ("mrt.check", "list what keeps a network from being quantized, with a remedy for each node"),
+    "check": ("mrt.pipeline.check", "list what keeps a network from being quantized, with a remedy for each node"),
     "run": ("mrt.main2", "prepare, calibrate, quantize, compile and evaluate as a configuration says"),
-    "nodes": ("mrt.nodes", "list the nodes of a prepared network, and where a configuration may name them"),
-    "inspect": ("mrt.inspection", "compare the float and the integer network of a configuration node by node"),
+    "nodes": ("mrt.pipeline.nodes", "list the nodes of a prepared network, and where a configuration may name them"),
+    "inspect": ("mrt.inspect.inspection", "compare the float and the integer network of a configuration node by node"),
 }
 
 

@@ -1,13 +1,12 @@
-"""Checks of what callers of the public classes give, but for the settings of `mrt.techniques`: a wrong type is an MRTError that
-says what was found and expected.
+"""Checks of what callers of the public classes give: a wrong type is an MRTError that says what was found and expected.
 
-Each function takes what the argument is, in words, and its value, and returns the value in its plain type.
+The settings of `mrt.quantization.techniques` are checked there. Each function takes what the argument is, in words, and its
+value, and returns the value in its plain type.
 """
 import numbers
 import os
 
-from mrt.errors import ModelError, MRTError
-from mrt.utils import shortened
+from mrt.errors import ModelError, MRTError, shortened
 
 __all__ = ["choice", "instance", "mapping", "names", "path", "shape"]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mrt.arithmetic import bits
 from mrt.errors import ModelError, UnsupportedError
+from mrt.execute import infer_shapes
 from mrt.graph import Entry
 from mrt.ops import operator_of
 from mrt.simulate import is_integer
@@ -28,7 +29,7 @@ def compile_graph(graph, input_shape=None):
     """
     if not is_integer(graph):
         raise ModelError("only a quantized model can be compiled: call MRT.quantize first")
-    shapes = graph.infer_shapes(**({"data": input_shape} if input_shape else {}))
+    shapes = infer_shapes(graph, **({"data": input_shape} if input_shape else {}))
     compiler = Compiler(graph, shapes)
     for node in graph.topological():
         compiler.add(node)

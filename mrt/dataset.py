@@ -22,10 +22,10 @@ import zlib
 import numpy as np
 
 from mrt import conf
-from mrt.errors import MRTError
+from mrt.errors import MRTError, plain_error
+from mrt.files import open_regular
 from mrt.metrics import TopK
 from mrt.mxnet_bridge import mx
-from mrt.utils import open_regular, plain_error
 
 __all__ = ["DS_REG", "ArrayLoader", "Cifar10", "Custom", "Dataset", "DatasetError", "Mnist", "Quickdraw", "StdRandom",
            "VisionDataset", "read_idx", "register_dataset"]

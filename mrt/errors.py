@@ -1,6 +1,6 @@
 """The errors of this package. Each message says what was found, what was expected, where, and what to do."""
 
-__all__ = ["MRTError", "MRTWarning", "ModelError", "StateError", "UnsupportedError"]
+__all__ = ["MRTError", "MRTWarning", "ModelError", "StateError", "UnsupportedError", "plain_error", "shortened"]
 
 
 class MRTError(Exception):
@@ -21,3 +21,15 @@ class StateError(MRTError, RuntimeError):
 
 class MRTWarning(UserWarning):
     """Something a user should know that stops nothing; the command prints it as a notice."""
+
+
+def plain_error(error):
+    """The text of an exception as one sentence; an OSError as 'path: reason' without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def shortened(text, length=200):
+    """`text` for a message: its beginning, where it is longer than `length`."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text)} characters)"

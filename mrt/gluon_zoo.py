@@ -3,9 +3,9 @@ import os
 
 from mrt import conf
 from mrt.errors import MRTError
+from mrt.files import extend_fname
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
-from mrt.utils import extend_fname
 
 __all__ = ["get_model", "save_model"]
 

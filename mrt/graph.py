@@ -1,36 +1,23 @@
 """A network as plain Python objects: nodes that point at their inputs, and numpy parameters.
 
-    graph = Graph.from_symbol(symbol, params)       # or Graph.load(symbol_file, params_file)
     for node in graph.topological(): ...
     graph = graph.rewrite(lambda node, inputs: node.with_inputs(inputs))
-    graph.save(symbol_file, params_file)
 
-This is the only module that knows MXNet's symbol JSON. Whatever MXNet reads, from 0.8 to 1.9, loads: the text goes through
-MXNet's own upgrade of old files first. A graph is never changed in place; passes make new graphs from old ones.
+A graph is never changed in place; passes make new graphs from old ones. `mrt.frontend` reads graphs from files, `mrt.execute`
+runs them.
 """
 import ast
-import contextlib
-import io
-import json
 import logging
-import re
-import warnings
 from collections import namedtuple
 
-import numpy as np
-
 from mrt.errors import ModelError
-from mrt.mxnet_bridge import mx
-from mrt.params_file import load_params, save_params
-from mrt.utils import atomic_write, plain_error, read_text
 
-__all__ = ["Entry", "Graph", "Names", "Node", "first_line", "function_of", "invoke"]
+__all__ = ["VARIABLE", "Entry", "Graph", "Names", "Node"]
 
 Entry = namedtuple("Entry", "node index")
 Entry.__doc__ = "Output number `index` of `node`."
 
 VARIABLE = "null"
-MAX_SYMBOL_BYTES = 1 << 28
 
 
 class Node:
@@ -198,144 +185,6 @@ class Graph:
             done[node] = visit(node, tuple(_lookup(done, e) for e in node.inputs))
         return Graph([_lookup(done, e) for e in self.outputs], self.params if params is None else params)
 
-    # --- shapes
-
-    def infer_shapes(self, **input_shapes):
-        """node -> list of the shapes of its outputs, inferred by MXNet from the shapes of the inputs and parameters."""
-        known = {node.name: node.tuple("__shape__") for node in self.inputs()}
-        known.update({name: tuple(shape) for name, shape in input_shapes.items()})
-        missing = [name for name, shape in known.items() if not shape or 0 in shape]
-        if missing:
-            raise ModelError(f"the shape of input {missing[0]} is not known; pass it, as in prepare((1, 3, 224, 224))")
-        symbol = self.to_symbol().get_internals()
-        heads = json.loads(symbol.tojson())
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # MXNet prints the arguments where there is an error
-                _, shapes, _ = symbol.infer_shape(**known, **{n: v.shape for n, v in self.params.items()})
-        except mx.MXNetError as error:
-            self._check_param_shapes(symbol, known)
-            raise ModelError(f"shapes do not fit together with {_shape_text(known)}: {first_line(error)}") from error
-        if shapes is None:
-            raise ModelError(f"MXNet cannot infer all shapes from {_shape_text(known)}; is a parameter missing?")
-        by_name = {}
-        for (node_id, index, *_), shape in zip(heads["heads"], shapes):
-            by_name.setdefault(heads["nodes"][node_id]["name"], {})[index] = tuple(shape)
-        return {node: [by_name[node.name][i] for i in sorted(by_name[node.name])] for node in self.topological()}
-
-    def _check_param_shapes(self, symbol, known):
-        try:
-            arg_shapes, _, aux_shapes = symbol.infer_shape_partial(**known)
-        except mx.MXNetError:
-            return  # the error of the full inference says why
-        names = symbol.list_arguments() + symbol.list_auxiliary_states()
-        for name, shape in zip(names, list(arg_shapes) + list(aux_shapes)):
-            if name in self.params and shape and 0 not in shape and tuple(shape) != self.params[name].shape:
-                raise ModelError(f"parameter {name} has shape {self.params[name].shape} in the params file, but the symbol "
-                                 f"needs {tuple(shape)} with {_shape_text(known)}; the two files do not belong together "
-                                 "or the input shape is wrong")
-
-    # --- MXNet symbols and files
-
-    @staticmethod
-    def from_symbol(symbol, params):
-        """From an mx.sym.Symbol and a dictionary of NDArray or numpy arrays."""
-        nodes, heads = _parse(symbol.tojson())
-        arrays = {name: value if isinstance(value, np.ndarray) else value.asnumpy() for name, value in params.items()}
-        return Graph([Entry(nodes[e[0]], e[1]) for e in heads], arrays).with_unique_names()
-
-    def to_symbol(self):
-        """The mx.sym.Symbol; the parameters are `self.params`."""
-        index = {node: i for i, node in enumerate(self.topological())}
-        nodes = [{"op": n.op, "name": n.name, **({"attrs": n.attrs} if n.attrs else {}),
-                  "inputs": [[index[e.node], e.index, 0] for e in n.inputs]} for n in self.topological()]
-        text = _mxnet_json({"nodes": nodes, "arg_nodes": [i for i, n in enumerate(self.topological()) if n.is_variable],
-                           "node_row_ptr": list(range(len(nodes) + 1)),
-                           "heads": [[index[e.node], e.index, 0] for e in self.outputs],
-                           "attrs": {"mxnet_version": ["int", 10901]}})
-        return mx.sym.load_json(text)
-
-    def to_block(self, dtype, ctx=None):
-        """An executable gluon SymbolBlock with the parameters loaded in `dtype` on `ctx`, one context or a list."""
-        names = Names(node.name for node in self.topological())
-        outputs = [Entry(Node("_copy", names.fresh("output", entry.node.name), [entry]), 0) if entry.node.is_variable else entry
-                   for entry in self.outputs]  # gluon runs no network of variables alone
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Cannot decide type")  # the inputs may have any
-            block = mx.gluon.SymbolBlock(Graph(outputs, self.params).to_symbol(),
-                                         [mx.sym.var(node.name) for node in self.inputs()])
-        for name, param in block.collect_params().items():
-            param.shape, param.dtype = self.params[name].shape, dtype
-            param.initialize(ctx=ctx or mx.cpu(), force_reinit=True)
-            param.set_data(mx.nd.array(self.params[name], dtype=dtype))
-        return block
-
-    @staticmethod
-    def load(symbol_file, params_file):
-        """Read a checkpoint: MXNet symbol JSON and an NDArray dictionary, as written by `export`, `save_checkpoint`,
-        `collect_params().save` or `save_parameters`."""
-        nodes, heads = _parse(_upgrade(_symbol_text(symbol_file), symbol_file))
-        graph = Graph([Entry(nodes[e[0]], e[1]) for e in heads], {}).with_unique_names()
-        return Graph(graph.outputs, load_params(graph, symbol_file, params_file))
-
-    def save(self, symbol_file, params_file, more=None):
-        """Write both files; the same graph gives the same bytes. `more`: further arrays by name, for `params_file` to keep."""
-        atomic_write(symbol_file, self.to_symbol().tojson())
-        save_params({**self.params, **(more or {})}, params_file)
-
-
-def invoke(node, arrays):
-    """Run one operator node with MXNet on a list of NDArray; returns the list of its outputs."""
-    attrs = {k: v for k, v in node.attrs.items() if not k.startswith("__")}
-    result = function_of(node.op)(*arrays, **attrs)
-    return list(result) if isinstance(result, (list, tuple)) else [result]
-
-
-def function_of(op):
-    """MXNet's function on NDArray for an operator, or None; those with a prefix are in modules of their own."""
-    for prefix in ("contrib", "linalg", "image", "random", "sparse"):
-        module, begin = getattr(mx.nd, prefix), f"_{prefix}_"
-        if op.startswith(begin) and hasattr(module, op[len(begin):]):
-            return getattr(module, op[len(begin):])
-    return getattr(mx.nd, op, None) or getattr(mx.nd._internal, op, None)
-
-
-def run_in_step(graph, batches, dtype="float32", ctx=None, compute=invoke):
-    """Run a network node by node: yields (node, inputs, results) for every node that is not a parameter, in topological order.
-
-    `batches`: list of arrays of the network's input shape, which go through each node one after the other; `inputs`, `results`:
-    for each of them the list of NDArray that the node takes and gives, which compute(node, inputs) makes. Results are kept to
-    their last consumer, so that memory holds live tensors alone; whoever receives them may change them.
-    """
-    waiting = {node: sum(user is not None for user in users) for node, users in graph.consumers().items()}
-    alive = {}
-
-    def constant(node):
-        values = np.ascontiguousarray(graph.params[node.name], dtype)
-        return mx.nd.from_numpy(values, zero_copy=True).as_in_context(ctx or mx.cpu())
-
-    for node in graph.topological():
-        if graph.is_param(node):
-            continue
-        if node.is_variable:
-            inputs, results = [[] for _ in batches], [[mx.nd.array(batch, dtype=dtype, ctx=ctx)] for batch in batches]
-        else:
-            constants = {e.node: constant(e.node) for e in node.inputs if graph.is_param(e.node)}
-            inputs = [[constants[e.node] if e.node in constants else alive[e.node][i][e.index] for e in node.inputs]
-                      for i in range(len(batches))]
-            results = [compute(node, arrays) for arrays in inputs]
-        yield node, inputs, results
-        if waiting[node]:
-            alive[node] = results
-        for entry in node.inputs:
-            waiting[entry.node] -= 1
-            if not waiting[entry.node]:
-                alive.pop(entry.node, None)
-
-
-def _mxnet_json(document):
-    """JSON text that MXNet reads: it knows no \\u escapes."""
-    return json.dumps(document, ensure_ascii=False)
-
 
 def _literal(text):
     """The value of an attribute's text, or the text where it is none of Python's literals, infinity, or not a number."""
@@ -357,63 +206,3 @@ def _lookup(done, entry):
                              "output exists after rewriting")
         return result
     return result[entry.index]
-
-
-def _shape_text(shapes):
-    return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-
-
-def first_line(error):
-    """What an MXNetError says, without places in its sources and stack traces."""
-    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+?:\d+: ", "", str(error).strip())
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("Stack", "  [bt]"))]
-    lines = [line for line in lines if line != "MXNetError:" and not line.startswith(("Traceback", 'File "'))]
-    return re.sub(r"^(MXNetError: )+", "", lines[0]) if lines else "unknown MXNet error"
-
-
-def _symbol_text(path):
-    try:
-        return read_text(path, MAX_SYMBOL_BYTES)
-    except FileNotFoundError:
-        raise ModelError(f"symbol file {path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise ModelError(f"symbol file {path} is no text (byte {error.start}); is it a params file, have the two been "
-                         "swapped?") from None
-    except OSError as error:
-        raise ModelError(f"symbol file {plain_error(error)}") from None
-
-
-def _upgrade(text, path):
-    """The text as MXNet 1.9 writes it. Operators MXNet does not know are named before MXNet stops at the first."""
-    try:
-        document = json.loads(text)
-        nodes = document["nodes"]
-        operators = {(node["name"], node["op"]) for node in nodes if node["op"] != VARIABLE}
-    except RecursionError:
-        raise ModelError(f"{path} is not an MXNet symbol file: it is nested too deeply") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} is not an MXNet symbol file: {type(error).__name__}: {error}. It may be truncated; export "
-                         "the network again") from None
-    known = set(mx.operator.get_all_registered_operators()) | {"Custom"}
-    unknown = sorted(f"{name} ({op})" for name, op in operators if op not in known)
-    if unknown:
-        raise ModelError(f"{path} holds operators that MXNet {mx.__version__} does not have: {', '.join(unknown)}. "
-                         "Split the network before them or replace them")
-    try:
-        return mx.sym.load_json(_mxnet_json(document)).tojson()
-    except mx.MXNetError as error:
-        raise ModelError(f"{path}: MXNet cannot load it: {first_line(error)}") from error
-
-
-def _parse(text):
-    """MXNet 1.9 JSON -> (list of Node, list of [node, output] heads)."""
-    document = json.loads(text)
-    nodes = []
-    for item in document["nodes"]:
-        attrs = item.get("attrs", {})
-        if item["op"] == VARIABLE:
-            # training hints (learning rate, initializer, dtype) say nothing about the network, and a float32 hint would
-            # stand in the way of exact simulation
-            attrs = {k: v for k, v in attrs.items() if k == "__shape__" or not k.startswith("__")}
-        nodes.append(Node(item["op"], item["name"], [Entry(nodes[e[0]], e[1]) for e in item["inputs"]], attrs))
-    return nodes, document["heads"]

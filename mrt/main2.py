@@ -24,17 +24,20 @@ import warnings
 
 import numpy as np
 
-from mrt import __version__, checkpoint, config, nodes
+from mrt import __version__
 from mrt import sim_quant_helper as sim
-from mrt.checkpoint import plain
-from mrt.command import guarded, tell
 from mrt.dataset import DS_REG, Dataset, DatasetError
 from mrt.errors import MRTError, MRTWarning
-from mrt.evaluate import Compiled, Evaluation, Executor
+from mrt.files import atomic_folder, atomic_write, extend_fname, model_files, sha256
 from mrt.mxnet_bridge import mx
-from mrt.techniques import TECHNIQUES
+from mrt.pipeline import checkpoint, config, nodes
+from mrt.pipeline.checkpoint import plain
+from mrt.pipeline.command import guarded, tell
+from mrt.pipeline.evaluate import Compiled, Evaluation, Executor
+from mrt.progress import Progress
+from mrt.quantization.techniques import TECHNIQUES
 from mrt.transformer import MRT, Model, reduce_graph
-from mrt.utils import Progress, atomic_folder, atomic_write, extend_fname, log_init, model_files, sha256
+from mrt.utils import log_init
 
 __all__ = ["Run", "batch_axis", "main", "run_configured", "set_batch"]
 

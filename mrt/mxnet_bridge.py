@@ -5,12 +5,13 @@
 `mrt.mxnet_import` says what MXNet needs on the Python and numpy of today, and supplies it.
 """
 import os
+import re
 import sys
 import warnings
 
 from mrt import mxnet_import
 
-__all__ = ["mx"]
+__all__ = ["first_line", "mx"]
 
 
 def _import_mxnet():
@@ -33,3 +34,11 @@ def _import_mxnet():
 
 
 mx = _import_mxnet()
+
+
+def first_line(error):
+    """What an MXNetError says, without places in its sources and stack traces."""
+    text = re.sub(r"\[\d\d:\d\d:\d\d\] \S+?:\d+: ", "", str(error).strip())
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("Stack", "  [bt]"))]
+    lines = [line for line in lines if line != "MXNetError:" and not line.startswith(("Traceback", 'File "'))]
+    return re.sub(r"^(MXNetError: )+", "", lines[0]) if lines else "unknown MXNet error"

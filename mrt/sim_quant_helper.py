@@ -6,9 +6,9 @@ import os
 import numpy as np
 
 from mrt.arithmetic import code_range, scale_for
-from mrt.errors import ModelError
+from mrt.errors import ModelError, plain_error
+from mrt.files import atomic_write, read_text, sha256
 from mrt.mxnet_bridge import mx
-from mrt.utils import atomic_write, plain_error, read_text, sha256
 
 __all__ = ["cvm_float", "extract_float", "float_bin", "get_sim_scale", "int_realize", "load_ext", "load_real_data",
            "load_sim_data", "save_ext"]

@@ -6,6 +6,7 @@ operators in float64: every integer of a quantized graph fits 32 bits, every pro
 float64 computes them without rounding, in any order, and no Python callback slows a batch.
 """
 from mrt.arithmetic import code_range
+from mrt.execute import to_block
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.mxnet_bridge import mx
 
@@ -86,7 +87,7 @@ class _Lowered(mx.operator.CustomOp):
 
     def __init__(self, graph):
         super().__init__()
-        self._block = graph.to_block("float64")
+        self._block = to_block(graph, "float64")
 
     def forward(self, is_train, req, in_data, out_data, aux):
         self.assign(out_data[0], req[0], self._block(*in_data).astype(out_data[0].dtype))

@@ -16,22 +16,25 @@ import warnings
 
 import numpy as np
 
-from mrt import arguments, calibrate, compiler, saved, simulate
+from mrt import arguments, compiler, simulate
 from mrt.arithmetic import bits
-from mrt.bias import MAX_SAMPLES, correct_means
 from mrt.errors import ModelError, MRTError, MRTWarning, StateError
-from mrt.graph import Entry, Graph, Node, first_line
-from mrt.input_precisions import InputPrecisions
-from mrt.mxnet_bridge import mx
+from mrt.execute import infer_shapes, to_block
+from mrt.files import atomic_folder, atomic_write, extend_fname, sha256
+from mrt.frontend import mxnet
+from mrt.graph import Entry, Graph, Node
+from mrt.mxnet_bridge import first_line, mx
 from mrt.ops import is_layer
-from mrt.original import Original
 from mrt.passes.fold_constants import fold_constants
 from mrt.passes.heads import without_losses
 from mrt.passes.inputs import name_input
 from mrt.passes.prepare import prepare
-from mrt.quantize import Options, Quantizer, quantize_graph
-from mrt.techniques import SETTINGS, checked_techniques
-from mrt.utils import atomic_folder, atomic_write, extend_fname, sha256
+from mrt.quantization import calibrate, saved
+from mrt.quantization.bias import MAX_SAMPLES, correct_means
+from mrt.quantization.input_precisions import InputPrecisions
+from mrt.quantization.original import Original
+from mrt.quantization.quantize import Options, Quantizer, quantize_graph
+from mrt.quantization.techniques import SETTINGS, checked_techniques
 
 __all__ = ["MRT", "Model", "ModelMerger", "ModelSpliter", "reduce_graph"]
 
@@ -52,7 +55,7 @@ class Model:
         for name, value in params.items():
             arguments.instance(f"the parameter {name}", value, (np.ndarray, mx.nd.NDArray), "an NDArray or a numpy array")
         dtype = _float_type(dtype)
-        self.graph = without_losses(Graph.from_symbol(symbol, params))
+        self.graph = without_losses(mxnet.from_symbol(symbol, params))
         self.graph.params = {n: v.astype(dtype) if v.dtype.kind == "f" else v for n, v in self.graph.params.items()}
 
     @staticmethod
@@ -64,7 +67,7 @@ class Model:
 
     @property
     def symbol(self):
-        return self.graph.to_symbol()
+        return mxnet.to_symbol(self.graph)
 
     @property
     def params(self):
@@ -93,20 +96,20 @@ class Model:
         takes input of any type; asking for another `dtype` is an error. A float model computes in `dtype`, float32 by default.
         """
         if not self.is_quantized():
-            return self.graph.to_block(_float_type(dtype or "float32"), ctx)
+            return to_block(self.graph, _float_type(dtype or "float32"), ctx)
         if dtype not in (None, "float64", np.float64):
             raise MRTError(f"a quantized model cannot be simulated in {dtype}: its integers have up to 32 bits; leave dtype out")
-        return simulate.lower(self.graph).to_block("float64", ctx)
+        return to_block(simulate.lower(self.graph), "float64", ctx)
 
     def save(self, symbol_file, params_file):
         """Write MXNet symbol JSON and an MXNet NDArray dictionary."""
-        self.graph.save(arguments.path("symbol_file", symbol_file), arguments.path("params_file", params_file))
+        mxnet.save(self.graph, arguments.path("symbol_file", symbol_file), arguments.path("params_file", params_file))
 
     @staticmethod
     def load(symbol_file, params_file):
         """Read a checkpoint written by `save`, `export`, `save_checkpoint` or gluon. ModelError says what is wrong with it."""
         files = arguments.path("symbol_file", symbol_file), arguments.path("params_file", params_file)
-        return Model.of(without_losses(Graph.load(*files)))
+        return Model.of(without_losses(mxnet.load(*files)))
 
     def prepare(self, input_shape=None, keys=()):
         """Rewrite, in place, to the core operators that can be quantized. `input_shape`: the shape of the input with the batch
@@ -135,7 +138,7 @@ class Model:
                                                "no keys given"))
         chosen = [node for node in self.graph.topological() if node.name in set(keys)]
         base = Graph([Entry(node, 0) for node in chosen], self.graph.params)
-        shapes = base.infer_shapes()
+        shapes = infer_shapes(base)
         top = self.graph.rewrite(lambda node, inputs: Node("null", node.name, attrs={"__shape__": shapes[node][0]})
                                  if node in chosen else node.with_inputs(inputs))
         return Model.of(base), Model.of(top)
@@ -353,15 +356,15 @@ class MRT:
         self.techniques.update(checked_techniques(techniques))
 
     def set_preset(self, name):
-        """"default", the best that is known, or "original", what the original MRT did, for comparison (see `mrt.original`); it
-        knows none of the techniques. Before `quantize`."""
+        """"default", the best that is known, or "original", what the original MRT did, for comparison (see
+        `mrt.quantization.original`); it knows none of the techniques. Before `quantize`."""
         self._not_quantized("set_preset")
         self.preset = SETTINGS["preset"].checked(name)
 
     # --- quantization
 
     def quantizer(self):
-        """(class, options) of the quantization by the settings made so far, as `mrt.quantize` takes them."""
+        """(class, options) of the quantization by the settings made so far, as `mrt.quantization.quantize` takes them."""
         foreign = [*self.techniques, *(f"op_input_precs[{name!r}]" for name in self.op_input_precs.changed)]
         if self.preset != "default" and foreign:
             raise MRTError(f"the preset {self.preset} has none of the techniques {', '.join(foreign)}; set one or the other")
@@ -409,7 +412,7 @@ class MRT:
         the network is quantized."""
         symbol_file, params_file, ext_file = self._files(model_name, datadir)
         kept = {} if self.current_model.is_quantized() else saved.arrays(self.grams, self.samples)
-        self.current_model.graph.save(symbol_file, params_file, kept)
+        mxnet.save(self.current_model.graph, symbol_file, params_file, kept)
         saved.write(ext_file, self, bool(kept), {"json": sha256(symbol_file), "params": sha256(params_file)})
 
     @staticmethod
@@ -505,7 +508,7 @@ def reduce_graph(model, input_shapes):
     arguments.instance("the model", model, Model, "a Model")
     arguments.mapping("input_shapes", input_shapes, "a map such as {'data': (1, 3, 224, 224)}")
     graph = fold_constants(name_input(model.graph, arguments.shape("the shape", input_shapes)))
-    graph.infer_shapes()
+    infer_shapes(graph)
     return Model.of(_with_precisions(graph))
 
 

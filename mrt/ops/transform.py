@@ -3,7 +3,8 @@ import numpy as np
 
 from mrt import arithmetic
 from mrt.arithmetic import code_range
-from mrt.graph import Entry, Node, invoke
+from mrt.execute import invoke
+from mrt.graph import Entry, Node
 from mrt.mxnet_bridge import mx
 from mrt.ops.base import ENORMOUS, Operator, of_channels, register
 

@@ -1,5 +1,6 @@
 """Nodes that depend on parameters alone are computed once and become parameters."""
-from mrt.graph import Entry, Node, function_of, invoke
+from mrt.execute import function_of, invoke
+from mrt.graph import Entry, Node
 from mrt.mxnet_bridge import mx
 
 __all__ = ["fold_constants"]

@@ -1,4 +1,5 @@
 """From any network MRT takes to one made of core operators alone, with one input called `data`."""
+from mrt.execute import infer_shapes
 from mrt.graph import Entry, Graph
 from mrt.passes.finite import finite_constants
 from mrt.passes.fold_affine import fold_affine
@@ -19,13 +20,13 @@ def with_input(graph, input_shape=None, keys=()):
 
 
 def known_shapes(graph):
-    """Like `graph.infer_shapes()`, without the nodes that wait for another input than `data`."""
+    """Like `infer_shapes(graph)`, without the nodes that wait for another input than `data`."""
     waiting = {node for node in graph.inputs() if node.name != "data"}
     for node in graph.topological():
         if any(entry.node in waiting for entry in node.inputs):
             waiting.add(node)
     ends = [Entry(node, 0) for node in graph.topological() if node not in waiting]
-    return (Graph(ends, graph.params) if waiting else graph).infer_shapes()
+    return infer_shapes(Graph(ends, graph.params) if waiting else graph)
 
 
 def prepare(graph, input_shape=None, keys=()):

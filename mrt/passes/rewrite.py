@@ -40,7 +40,7 @@ class Rewriter:
 
 
 def rewrite(graph, shapes, kept=frozenset()):
-    """The graph in core operators but for the nodes whose names are in `kept`; `shapes` as from `graph.infer_shapes()`."""
+    """The graph in core operators but for the nodes whose names are in `kept`; `shapes` as from `infer_shapes(graph)`."""
     rewriter = Rewriter(graph, shapes)
 
     def visit(node, inputs):

@@ -31,11 +31,11 @@ from mrt import sim_quant_helper as sim  # noqa: E402
 from mrt.compiler import compile_graph  # noqa: E402
 from mrt.dataset import Mnist  # noqa: E402
 from mrt.errors import MRTError  # noqa: E402
-from mrt.evaluate import Compiled  # noqa: E402
+from mrt.files import atomic_write  # noqa: E402
 from mrt.mxnet_bridge import mx  # noqa: E402
-from mrt.techniques import TECHNIQUES  # noqa: E402
+from mrt.pipeline.evaluate import Compiled  # noqa: E402
+from mrt.quantization.techniques import TECHNIQUES  # noqa: E402
 from mrt.transformer import MRT, Model  # noqa: E402
-from mrt.utils import atomic_write  # noqa: E402
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(3, 1, 1)

@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mrt.utils import atomic_write  # noqa: E402
+from mrt.files import atomic_write  # noqa: E402
 
 NETS = ["resnet18_v1", "resnet50_v1", "mobilenet1.0", "mobilenetv2_1.0", "squeezenet1.0", "vgg16", "densenet121"]
 TITLES = {"ours": "ours", "ort8": "ONNX Runtime int8", "ov8": "OpenVINO int8"}

@@ -12,9 +12,9 @@ from cpu_worker import IMAGE, ROOT, noise
 
 sys.path.insert(0, str(ROOT))
 
+from mrt.files import atomic_path
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
-from mrt.utils import atomic_path
 
 CALIBRATION = 16
 

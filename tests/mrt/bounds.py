@@ -14,7 +14,8 @@ These are worst cases, all errors in one direction; real ones are several times 
 import numpy as np
 
 from mrt.arithmetic import bits, code_range, count_bits
-from mrt.graph import Entry, Graph, Node, invoke
+from mrt.execute import invoke
+from mrt.graph import Entry, Graph, Node
 from mrt.mxnet_bridge import mx
 
 MOVES = {"Flatten", "Reshape", "transpose", "expand_dims", "squeeze", "slice", "tile", "repeat", "UpSampling"}

@@ -14,7 +14,8 @@ import json
 import numpy as np
 
 from mrt import ops
-from mrt.graph import Graph, invoke
+from mrt.execute import invoke
+from mrt.frontend.mxnet import from_symbol
 from mrt.mxnet_bridge import mx
 from mrt.ops.refused import Refused
 from mrt.transformer import Model
@@ -207,7 +208,7 @@ class Network:
 
 def _outputs(symbol, known):
     """Node by node, because MXNet's executors stop at a layer of which only the shape is needed."""
-    graph, values = Graph.from_symbol(symbol, {}), {}
+    graph, values = from_symbol(symbol, {}), {}
     for node in graph.topological():
         values[node] = [mx.nd.array(known[node.name])] if node.is_variable else \
             invoke(node, [values[entry.node][entry.index] for entry in node.inputs])

@@ -14,11 +14,12 @@ import pytest
 
 import cvm_runtime as cvm
 from cvm_runtime import cli
-from mrt import checkpoint, config, main2, utils
+from mrt import files, main2
 from mrt import sim_quant_helper as sim
 from mrt.errors import ModelError
+from mrt.files import atomic_folder, atomic_path, atomic_write
+from mrt.pipeline import checkpoint, config
 from mrt.transformer import MRT
-from mrt.utils import atomic_folder, atomic_path, atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "model_zoo"
@@ -36,7 +37,7 @@ def before_every_rename(monkeypatch, action):
         return wrapper
 
     with monkeypatch.context() as patch:
-        for module, name in ((os, "replace"), (os, "rename"), (utils, "_exchange")):
+        for module, name in ((os, "replace"), (os, "rename"), (files, "_exchange")):
             patch.setattr(module, name, calling(getattr(module, name)))
         yield
 
@@ -83,7 +84,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, exchange):
     (folder / "link").symlink_to("notes")
     folder.chmod(0o750)
     if not exchange:
-        monkeypatch.setattr(utils, "_exchange", lambda *paths: False)
+        monkeypatch.setattr(files, "_exchange", lambda *paths: False)
     states = Snapshots(tmp_path / "work", tmp_path)
     with before_every_rename(monkeypatch, states):
         write(folder, **NEW)
@@ -120,15 +121,15 @@ def test_a_folder_behind_a_link_is_replaced_there(tmp_path):
 def test_only_a_file_system_that_cannot_exchange_takes_the_other_way(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     with pytest.raises(OSError) as caught:
-        utils._exchange(tmp_path / "a", tmp_path / "absent")
+        files._exchange(tmp_path / "a", tmp_path / "absent")
     assert caught.value.errno == errno.ENOENT
-    monkeypatch.setattr(utils, "_RENAME_EXCHANGE", 1 << 20)  # a flag that no file system knows
-    assert utils._exchange(tmp_path / "a", tmp_path / "a") is False
+    monkeypatch.setattr(files, "_RENAME_EXCHANGE", 1 << 20)  # a flag that no file system knows
+    assert files._exchange(tmp_path / "a", tmp_path / "a") is False
 
 
 _HOLD = """
 import sys, time
-from mrt.utils import atomic_folder, atomic_path
+from mrt.files import atomic_folder, atomic_path
 with atomic_path(sys.argv[1] + "/file"), atomic_folder(sys.argv[1] + "/net_cvm", ()):
     print("ready", flush=True)
     time.sleep(600)
@@ -154,12 +155,12 @@ def test_a_temporary_swept_at_birth_is_made_again(tmp_path, monkeypatch):
     made = []
 
     def make(**where):
-        made.append(utils.tempfile.mkdtemp(**where))
+        made.append(files.tempfile.mkdtemp(**where))
         if len(made) == 1:
             os.rmdir(made[0])
         return made[-1]
 
-    with utils._temporary(str(tmp_path), "x", make) as path:
+    with files._temporary(str(tmp_path), "x", make) as path:
         assert path == made[1] and os.path.isdir(path)
     assert not leftovers(tmp_path)
 
@@ -220,7 +221,7 @@ def test_a_run_killed_before_any_rename(tmp_path, monkeypatch):
 
 _KILLED = """
 import os, signal, sys
-from mrt import main2, utils
+from mrt import files, main2
 left = int(sys.argv[2])
 
 def counting(function):
@@ -232,7 +233,7 @@ def counting(function):
         return function(*args, **options)
     return wrapper
 
-os.replace, os.rename, utils._exchange = map(counting, (os.replace, os.rename, utils._exchange))
+os.replace, os.rename, files._exchange = map(counting, (os.replace, os.rename, files._exchange))
 sys.exit(main2.main([sys.argv[1]]))
 """
 
@@ -333,7 +334,7 @@ def test_a_folder_read_while_it_is_replaced_is_the_old_one(two_models, monkeypat
     def read(folder, handle, name, limit=-1):
         content = plain(folder, handle, name, limit)
         if name == "symbol":
-            utils._exchange(first, second)
+            files._exchange(first, second)
         return content
 
     monkeypatch.setattr(cvm.folder, "_read", read)

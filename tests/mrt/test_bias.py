@@ -6,7 +6,7 @@ import pytest
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError
-from mrt.inspection import inspect
+from mrt.inspect.inspection import inspect
 from mrt.mxnet_bridge import mx
 from mrt.transformer import MRT
 

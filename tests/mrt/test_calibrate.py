@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_operators import CASES, exact, network
 
-from mrt import calibrate
 from mrt.errors import MRTError, MRTWarning, StateError
-from mrt.graph import Entry, Graph, invoke
+from mrt.execute import infer_shapes, invoke, to_block
+from mrt.graph import Entry, Graph
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS
+from mrt.quantization import calibrate
 
 
 def prepared():
@@ -125,7 +126,7 @@ def test_every_node_is_measured_as_mxnet_computes_it():
     found = mrt.calibrate()
     for node in model.graph.topological():
         if not node.is_variable:
-            part = Graph([Entry(node, 0)], model.graph.params).to_block("float32")
+            part = to_block(Graph([Entry(node, 0)], model.graph.params), "float32")
             np.testing.assert_allclose(found[node.name], abs(part(x).asnumpy()).max(), rtol=1e-5)
 
 
@@ -291,7 +292,7 @@ def test_every_core_operator_says_whether_it_has_a_gradient():
 @pytest.mark.parametrize("op", sorted(name for name, operator in OPERATORS.items() if operator.differentiable))
 def test_a_gradient_is_what_mxnet_computes(op):
     graph, rng = prepared_with(op), np.random.default_rng(0)
-    node, shapes = next(node for node in graph.topological() if node.kind == op), graph.infer_shapes()
+    node, shapes = next(node for node in graph.topological() if node.kind == op), infer_shapes(graph)
     arrays = [graph.params[e.node.name] if graph.is_param(e.node) else np.abs(rng.normal(size=shapes[e.node][0])) + 0.3
               for e in node.inputs]
     arrays = [mx.nd.array(values) for values in arrays]

@@ -6,9 +6,9 @@ import nets
 import pytest
 
 from mrt import __main__ as command
-from mrt import check
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS
+from mrt.pipeline import check
 
 README = Path(__file__).parents[2] / "README.md"
 

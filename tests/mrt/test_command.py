@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from mrt import __main__ as command
-from mrt import __version__, check, checkpoint, config, main2
+from mrt import __version__, main2
 from mrt import sim_quant_helper as sim
-from mrt.command import guarded
 from mrt.errors import MRTError
+from mrt.files import atomic_folder, atomic_write, model_files, read_text
+from mrt.frontend.mxnet_params import save_params
 from mrt.mxnet_bridge import mx
-from mrt.params_file import save_params
-from mrt.utils import atomic_folder, atomic_write, model_files, read_text
+from mrt.pipeline import check, checkpoint, config
+from mrt.pipeline.command import guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "model_zoo"
@@ -46,7 +47,7 @@ def one_error(capsys):
 
 PRINTS = """
 import sys
-from mrt.command import guarded
+from mrt.pipeline.command import guarded
 
 @guarded
 def main():
@@ -85,7 +86,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Else what a library prints on descriptor 1 would land in the next file that is opened."""
     program = """
 import os, sys
-from mrt.command import guarded
+from mrt.pipeline.command import guarded
 
 @guarded
 def main():
@@ -107,8 +108,8 @@ def test_text_that_stdout_cannot_encode():
 
 # ---- interruptions ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("arguments", [["mrt", "check", "net"], ["mrt", "run", "net.ini"], ["mrt.check", "net"],
-                                       ["mrt.main2", "net.ini"], ["mrt.nodes", "net"], ["mrt.inspection", "net.ini"]])
+@pytest.mark.parametrize("arguments", [["mrt", "check", "net"], ["mrt", "run", "net.ini"], ["mrt.pipeline.check", "net"],
+                                       ["mrt.main2", "net.ini"], ["mrt.pipeline.nodes", "net"]])
 @pytest.mark.parametrize("package", ["mxnet", "numpy"])
 def test_interrupted_while_importing(tmp_path, arguments, package):
     interrupted_by_a_package(tmp_path, package, ["-m", *arguments])
@@ -342,8 +343,8 @@ def test_a_full_device(tmp_path):
 
 def _fill(folder):
     """A temporary file that is the full device."""
-    from mrt import utils
-    with utils.atomic_path(folder / "net.params") as temporary:
+    from mrt import files
+    with files.atomic_path(folder / "net.params") as temporary:
         os.unlink(temporary)
         os.symlink("/dev/full", temporary)
         with open(temporary, "wb") as stream:

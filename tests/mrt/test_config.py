@@ -3,8 +3,8 @@ import dataclasses
 
 import pytest
 
-from mrt import config
-from mrt.config import ConfigError
+from mrt.pipeline import config
+from mrt.pipeline.config import ConfigError
 
 MINIMAL = """\
 [DEFAULT]

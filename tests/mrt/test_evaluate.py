@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrt import config, evaluate, main2
+from mrt import main2
 from mrt.dataset import ArrayLoader, VisionDataset
-from mrt.evaluate import Evaluation
-from mrt.utils import Progress
+from mrt.pipeline import config, evaluate
+from mrt.pipeline.evaluate import Evaluation
+from mrt.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,6 +8,7 @@ import pytest
 import cvm_runtime as cvm
 from mrt import sim_quant_helper as sim
 from mrt.errors import ModelError
+from mrt.frontend.mxnet import from_symbol
 from mrt.graph import Entry, Graph, Names, Node
 from mrt.mxnet_bridge import mx
 from mrt.transformer import Model
@@ -175,7 +176,7 @@ def test_names_given_once_stay(caplog):
     caplog.set_level("WARNING", "mrt.graph")
     x = mx.sym.relu(mx.sym.relu(mx.sym.relu(mx.sym.var("same"), name="a"), name="a"), name="a_0")
     x = mx.sym.relu(mx.sym.relu(x, name="same"), name="w") + mx.sym.var("w") * mx.sym.var("w")
-    graph = Graph.from_symbol(x, {"w": np.ones((1, 2))})
+    graph = from_symbol(x, {"w": np.ones((1, 2))})
     graph.check_names()
     assert {"same", "w", "a", "a_0"} <= {node.name for node in graph.topological()}
     assert [node.name for node in graph.inputs()] == ["same"] and list(graph.params) == ["w"]

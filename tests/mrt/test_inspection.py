@@ -10,12 +10,13 @@ import nets
 import numpy as np
 import pytest
 
-from mrt import inspection, main2
+from mrt import main2
 from mrt.errors import MRTError, StateError
 from mrt.graph import Entry
-from mrt.inspection import Comparison, Probe, inspect
+from mrt.inspect import inspection
+from mrt.inspect.inspection import Comparison, Probe, inspect
 from mrt.mxnet_bridge import mx
-from mrt.quantize import Tensor
+from mrt.quantization.quantize import Tensor
 from mrt.sim_quant_helper import load_real_data
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mrt import conf, config
-from mrt.config import ConfigError
+from mrt import conf
+from mrt.pipeline import config
+from mrt.pipeline.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "model_zoo"

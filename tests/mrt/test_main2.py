@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import cvm_runtime as cvm
-from mrt import config, evaluate, main2
-from mrt.evaluate import Compiled
+from mrt import main2
+from mrt.files import atomic_path
 from mrt.mxnet_bridge import mx
+from mrt.pipeline import config, evaluate
+from mrt.pipeline.evaluate import Compiled
+from mrt.progress import Progress
 from mrt.transformer import Model
-from mrt.utils import Progress, atomic_path, multi_validate
+from mrt.utils import multi_validate
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "model_zoo"

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrt import __main__, config, inspection, main2, nodes
+from mrt import __main__, main2
 from mrt import dataset as ds
+from mrt.inspect import inspection
 from mrt.mxnet_bridge import mx
+from mrt.pipeline import config, nodes
 from mrt.transformer import Model
 
 ZOO = Path(__file__).resolve().parents[2] / "model_zoo"

@@ -5,7 +5,7 @@ from test_operators import IMAGE, IMAGES, exact, network
 
 from mrt.errors import MRTError
 from mrt.mxnet_bridge import mx
-from mrt.original import integer_float
+from mrt.quantization.original import integer_float
 from mrt.transformer import MRT
 
 

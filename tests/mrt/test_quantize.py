@@ -9,8 +9,9 @@ import cvm_runtime as cvm
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError, StateError
+from mrt.execute import infer_shapes, to_block
 from mrt.mxnet_bridge import mx
-from mrt.quantize import Quantizer, two_parts
+from mrt.quantization.quantize import Quantizer, two_parts
 from mrt.transformer import MRT, Model, ModelSpliter, reduce_graph
 
 
@@ -299,7 +300,7 @@ def test_a_layer_may_take_its_weights_in_two_parts(layer):
     codes = sim.load_real_data(x, "data", {"data": {"scale": scale, "target_bit": 8}})
     exact = nets.run(model, codes / scale)[0]
     for parts in ({}, {graph.find("y"): "weight"}):
-        result = Quantizer(graph, graph.infer_shapes(), mrt.th_dict, mrt.channels, mrt.quantizer()[1], parts=parts).run()
+        result = Quantizer(graph, infer_shapes(graph), mrt.th_dict, mrt.channels, mrt.quantizer()[1], parts=parts).run()
         output = Model.of(result.graph).to_graph()(codes.astype("float64")).asnumpy()
         found[bool(parts)] = snr(exact, output / result.outputs[0].scale)
     assert found[True] > found[False] + 10
@@ -318,7 +319,7 @@ def test_layers_in_two_parts_stay_within_the_budget_and_come_where_the_noise_is(
     graph, loud = model.graph, {}
     for name, known in mrt.sensitivities.items():
         loud[name] = [type(one)(*(v * (1e4 if name == "b" else 1e-4) for v in one)) for one in known]
-    facts = graph, graph.infer_shapes(), mrt.th_dict, mrt.channels
+    facts = graph, infer_shapes(graph), mrt.th_dict, mrt.channels
     for budget, expected in ((0, set()), (0.3, set()), (0.34, {"b"}), (1, {"b"})):
         options = mrt.quantizer()[1]._replace(two_part_budget=budget)
         assert {node.name for node in two_parts(*facts, options, loud)} == expected
@@ -391,7 +392,7 @@ def test_an_integer_symbol_also_runs_in_mxnet_as_it_is():
     model, x = nets.model(nets.small_net(), nets.SMALL_SHAPE), nets.batch(nets.SMALL_SHAPE)
     mrt = quantized(model, nets.SMALL_SHAPE, x)
     codes = sim.load_real_data(x, "data", mrt.get_inputs_ext())
-    direct = mrt.current_model.graph.to_block("float64")(codes.astype("float64")).asnumpy()
+    direct = to_block(mrt.current_model.graph, "float64")(codes.astype("float64")).asnumpy()
     np.testing.assert_array_equal(direct, nets.run(mrt.current_model, codes)[0])
 
 

@@ -7,9 +7,9 @@ import pytest
 from random_networks import COVERING, SUPPORTED, Network
 
 import cvm_runtime as cvm
-from mrt import check
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
+from mrt.pipeline import check
 
 FEW, MANY, AT_ONCE = 24, 2000, 50
 EXACT = 120.0

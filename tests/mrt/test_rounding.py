@@ -3,13 +3,13 @@ import nets
 import numpy as np
 import pytest
 
-from mrt import calibrate
 from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError
 from mrt.graph import Entry, Graph
 from mrt.mxnet_bridge import mx
 from mrt.ops import operator_of
+from mrt.quantization import calibrate
 from mrt.rounding import Gram, compensated
 from mrt.transformer import MRT, Model
 

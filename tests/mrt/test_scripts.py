@@ -173,4 +173,4 @@ def test_train_quantize_run_and_deploy(folder):
     assert "150 samples of digits" in printed and "bit-exact" in printed and "yes:" in printed
     run("deploy.py")
     for arguments in (["tiny", "--shape", "1,1,28,28"], ["exported", "--shape", "1,1,28,28"]):
-        assert "can be quantized" in run("-m", "mrt.check", f"models/{arguments[0]}", *arguments[1:])
+        assert "can be quantized" in run("-m", "mrt.pipeline.check", f"models/{arguments[0]}", *arguments[1:])

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from test_operators import IMAGE, IMAGES, Draw, exact, network
 
-from mrt import config
 from mrt.errors import ModelError, MRTError, StateError
-from mrt.input_precisions import INPUT_PRECISIONS
+from mrt.frontend.mxnet import to_symbol
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS
-from mrt.techniques import SETTINGS, TECHNIQUES, Setting
+from mrt.pipeline import config
+from mrt.quantization.input_precisions import INPUT_PRECISIONS
+from mrt.quantization.techniques import SETTINGS, TECHNIQUES, Setting
 from mrt.transformer import MRT
 
 S = mx.sym
@@ -195,7 +196,7 @@ def integer_network(op, bits=None):
     mrt.set_data(x)
     mrt.calibrate()
     graph = mrt.quantize().graph
-    return graph.to_symbol().tojson() + "".join(map(str, (v.tobytes() for v in graph.params.values()))), mrt, x
+    return to_symbol(graph).tojson() + "".join(map(str, (v.tobytes() for v in graph.params.values()))), mrt, x
 
 
 @pytest.mark.parametrize("op", sorted(INPUT_PRECISIONS))

@@ -10,7 +10,7 @@ from mrt import sim_quant_helper as sim
 from mrt.compiler import compile_graph
 from mrt.errors import MRTError
 from mrt.mxnet_bridge import mx
-from mrt.quantize import quantize_graph
+from mrt.quantization.quantize import quantize_graph
 from mrt.transformer import Model
 
 LAYERS = ("Convolution", "FullyConnected")

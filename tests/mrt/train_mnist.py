@@ -16,17 +16,18 @@ from pathlib import Path
 sys.path += map(str, list(Path(__file__).resolve().parents)[2:3])  # the checkout, for whoever has not installed it
 os.environ.setdefault("MXNET_MKLDNN_ENABLED", "1")  # training is float work, and twice as fast with it
 
-from mrt.command import guarded, importing, tell
+from mrt.pipeline.command import guarded, importing, tell
 
 with importing():
     import numpy as np
 
     from mrt import conf
     from mrt.dataset import Mnist, to_unit_range
+    from mrt.files import atomic_write, extend_fname
+    from mrt.frontend.mxnet_params import save_params
     from mrt.metrics import TopK
     from mrt.mxnet_bridge import mx
-    from mrt.params_file import save_params
-    from mrt.utils import Progress, atomic_write, extend_fname
+    from mrt.progress import Progress
 
 nn = mx.gluon.nn
 GATE = 0.96

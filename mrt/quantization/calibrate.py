@@ -12,11 +12,11 @@ import numpy as np
 
 from mrt.arithmetic import code_range
 from mrt.errors import ModelError, MRTError, StateError
-from mrt.graph import invoke, run_in_step
+from mrt.execute import infer_shapes, invoke, run_in_step
 from mrt.mxnet_bridge import mx
 from mrt.ops import is_layer, operator_of
+from mrt.quantization.techniques import SETTINGS
 from mrt.rounding import Gram
-from mrt.techniques import SETTINGS
 
 __all__ = ["METHODS", "Channels", "Sensitivity", "Statistics", "channels", "checked", "merged", "observe", "sensitivities",
            "thresholds", "units"]
@@ -76,7 +76,7 @@ def _computes(graph, shape, axis, prepared):
     if not axis and not left:
         return True
     try:
-        graph.infer_shapes(data=shape if axis else (left,) + shape[1:])
+        infer_shapes(graph, data=shape if axis else (left,) + shape[1:])
         return True
     except ModelError:
         return False

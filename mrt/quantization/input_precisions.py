@@ -4,7 +4,7 @@ from collections.abc import MutableMapping
 
 from mrt.errors import MRTError
 from mrt.ops import OPERATORS
-from mrt.techniques import Setting
+from mrt.quantization.techniques import Setting
 
 __all__ = ["INPUT_PRECISIONS", "InputPrecisions"]
 

@@ -4,8 +4,8 @@
     mrt nodes net.json net.params --shape 1,3,224,224
     mrt nodes net --shape 1,3,224,224            # as `mrt check` takes it; --keys as there
 
-`python -m mrt.nodes` is the same command. A line for each node: name, operator, shape of the first output, and the keys that may
-name it.
+`python -m mrt.pipeline.nodes` is the same command. A line for each node: name, operator, shape of the first output, and
+the keys that may name it.
 
 Exit status: 0 done, 1 an error, 2 wrong usage.
 """
@@ -13,22 +13,23 @@ import sys
 
 if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
     from mrt.__main__ import run_command
-    sys.exit(run_command("nodes", sys.argv[1:], "python -m mrt.nodes"))
+    sys.exit(run_command("nodes", sys.argv[1:], "python -m mrt.pipeline.nodes"))
 
 import argparse
 import json
 import os
 
-from mrt import config
-from mrt.check import model_arguments, named_files
-from mrt.command import guarded, tell
-from mrt.config import suggestion
 from mrt.errors import UnsupportedError
+from mrt.execute import infer_shapes
+from mrt.files import model_files
 from mrt.graph import Entry, Graph
 from mrt.ops import is_layer
 from mrt.passes.prepare import with_input
+from mrt.pipeline import config
+from mrt.pipeline.check import model_arguments, named_files
+from mrt.pipeline.command import guarded, tell
+from mrt.pipeline.config import suggestion
 from mrt.transformer import Model
-from mrt.utils import model_files
 
 __all__ = ["attribute_problems", "list_nodes", "main", "prepared", "problems"]
 
@@ -68,7 +69,7 @@ def _below(graph, keys):
 def list_nodes(graph, keys=()):
     """[{"name", "operator", "shape", "keys": [keys of a configuration that may name it]}], in topological order, of a prepared
     graph that is to be split at `keys`."""
-    below, shapes, rows = _below(graph, keys), graph.infer_shapes(), []
+    below, shapes, rows = _below(graph, keys), infer_shapes(graph), []
     for node in graph.topological():
         allowed = [] if node.is_variable else ["Keys"]
         if node.name in below:
@@ -153,7 +154,7 @@ def _text(rows):
 
 
 @guarded
-def main(argv=None, prog="python -m mrt.nodes"):
+def main(argv=None, prog="python -m mrt.pipeline.nodes"):
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model_arguments(parser, "a configuration, the symbol file, or the beginning of both file names")

@@ -5,9 +5,9 @@ import struct
 
 import numpy as np
 
-from mrt.errors import ModelError
+from mrt.errors import ModelError, plain_error
+from mrt.files import atomic_path, open_regular
 from mrt.mxnet_bridge import mx
-from mrt.utils import atomic_path, open_regular, plain_error
 
 __all__ = ["load_params", "read_arrays", "save_params"]
 

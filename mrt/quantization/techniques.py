@@ -1,7 +1,7 @@
 """One table of what can be set about calibration and quantization.
 
 From it come the checks of the methods of `mrt.transformer.MRT`, the keys of [CALIBRATION] and
-[QUANTIZATION] with their help (`mrt.config`), what a checkpoint may hold, the options of the
+[QUANTIZATION] with their help (`mrt.pipeline.config`), what a checkpoint may hold, the options of the
 quantizer, and the rows of tests/bench/accuracy.py.
 """
 import dataclasses

@@ -15,11 +15,12 @@ import numpy as np
 from mrt import arithmetic
 from mrt.arithmetic import WIDE_MARGIN, code_range
 from mrt.errors import MRTError
-from mrt.fillers import tamed
+from mrt.execute import infer_shapes
 from mrt.graph import Entry, Graph, Names, Node
-from mrt.input_precisions import INPUT_PRECISIONS
 from mrt.ops import is_layer, operator_of
-from mrt.techniques import SETTINGS, TECHNIQUES
+from mrt.quantization.fillers import tamed
+from mrt.quantization.input_precisions import INPUT_PRECISIONS
+from mrt.quantization.techniques import SETTINGS, TECHNIQUES
 
 __all__ = ["Options", "Quantized", "Quantizer", "Tensor", "quantize_graph", "two_parts"]
 
@@ -64,7 +65,7 @@ _CHOSEN = [SETTINGS["softmax_lambd"], SETTINGS["shift_bits"], *TECHNIQUES.values
 Options = namedtuple("Options", ["input_precisions", "precisions", "restore", *(setting.name for setting in _CHOSEN)],
                      defaults=[INPUT_PRECISIONS, {}, frozenset(), *(setting.default for setting in _CHOSEN)])
 Options.__doc__ = """The hyper-parameters of quantization: `input_precisions`: operator -> bits; `precisions`: name -> bits by
-consumer or "out_key"; `restore`: names of the nodes to compute in float; and what `mrt.techniques` says of the others."""
+consumer or "out_key"; `restore`: names of the nodes to compute in float; and what `techniques` says of the others."""
 
 
 class Quantized(NamedTuple):
@@ -741,7 +742,7 @@ def quantize_graph(graph, thresholds, channels, options, sensitivities=None, qua
     unknown = options.restore - {node.name for node in graph.topological()}
     if unknown:
         raise MRTError(f"cannot restore {', '.join(sorted(unknown))}: no such node in the prepared network")
-    shapes = graph.infer_shapes()
+    shapes = infer_shapes(graph)
     facts = graph, shapes, thresholds, channels, options, sensitivities
     return quantizer(*facts, two_parts(*facts, quantizer), grams).run()
 
@@ -794,7 +795,7 @@ def _layer_cost(depth, inputs, outputs):
 def _whole_cost(graph):
     """Time, gas and parameter bytes of an integer graph, for a sample: the time of its layers, because other operators are done
     with them on the way."""
-    shapes, time = graph.infer_shapes(), 0.0
+    shapes, time = infer_shapes(graph), 0.0
     samples = shapes[graph.find("data")][0][0]
     gas = sum(ELEMENT_GAS * values.size for values in graph.params.values())
     for node in graph.topological():

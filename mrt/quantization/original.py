@@ -24,7 +24,7 @@ from mrt.errors import MRTError
 from mrt.graph import Entry, Node
 from mrt.ops import operator_of
 from mrt.ops.table import Steep, Table, function_of, table
-from mrt.quantize import Quantizer, Tensor
+from mrt.quantization.quantize import Quantizer, Tensor
 
 __all__ = ["Original", "integer_float"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
 from mrt.errors import MRTError
-from mrt.graph import run_in_step
+from mrt.execute import run_in_step
 from mrt.mxnet_bridge import mx
 from mrt.ops import is_layer
 from mrt.simulate import lower

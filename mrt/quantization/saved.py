@@ -8,14 +8,14 @@ import difflib
 
 import numpy as np
 
-from mrt import params_file
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import MAX_BITS
-from mrt.calibrate import Channels, Sensitivity
 from mrt.errors import ModelError, MRTError
-from mrt.input_precisions import InputPrecisions
+from mrt.frontend import mxnet_params as params_file
+from mrt.quantization.calibrate import Channels, Sensitivity
+from mrt.quantization.input_precisions import InputPrecisions
+from mrt.quantization.techniques import SETTINGS, checked_techniques
 from mrt.rounding import Gram
-from mrt.techniques import SETTINGS, checked_techniques
 
 __all__ = ["arrays", "read", "read_arrays", "write"]
 

@@ -21,9 +21,9 @@ import types
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from mrt import conf
-from mrt.errors import MRTError
-from mrt.techniques import SETTINGS, TECHNIQUES
-from mrt.utils import extend_fname, model_files, plain_error, read_text, shortened
+from mrt.errors import MRTError, plain_error, shortened
+from mrt.files import extend_fname, model_files, read_text
+from mrt.quantization.techniques import SETTINGS, TECHNIQUES
 
 __all__ = ["COMPILED_FILES", "STAGES", "ConfigError", "Settings", "check", "checkpoint_files", "explain", "find", "load",
            "suggestion", "unwritable"]
@@ -153,14 +153,14 @@ IGNORED = "; ignored: nothing in this section is computed on a device"
 
 
 def of_table(name):
-    """The field for a setting of `mrt.techniques`."""
+    """The field for a setting of `mrt.quantization.techniques`."""
     setting = {**SETTINGS, **TECHNIQUES}[name]
     return key({bool: BOOL, int: INT, float: FLOAT, str: STR}[setting.kind], setting.default, setting.help, setting.low,
                setting.high, setting.choices or None)
 
 
 def by_node(name, example):
-    """The field for a map from node names to values of a setting of `mrt.techniques`, empty by default."""
+    """The field for a map from node names to values of a setting of `mrt.quantization.techniques`, empty by default."""
     setting = SETTINGS[name]
 
     def parse(text):

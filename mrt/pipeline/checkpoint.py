@@ -8,10 +8,10 @@ import json
 import os
 
 from mrt import __version__
-from mrt.config import STAGES, checkpoint_files
-from mrt.errors import MRTError
-from mrt.techniques import TECHNIQUES
-from mrt.utils import atomic_write, model_files, plain_error, read_text, sha256
+from mrt.errors import MRTError, plain_error
+from mrt.files import atomic_write, model_files, read_text, sha256
+from mrt.pipeline.config import STAGES, checkpoint_files
+from mrt.quantization.techniques import TECHNIQUES
 
 __all__ = ["CheckpointError", "begin", "store", "verify"]
 

@@ -125,7 +125,7 @@ def _open_standard_streams():
 
 
 def _plain(error):
-    from mrt.utils import plain_error
+    from mrt.errors import plain_error
     return plain_error(error)
 
 

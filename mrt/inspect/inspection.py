@@ -2,7 +2,7 @@
 
     mrt inspect CONFIGURATION.ini [--batches N] [--top N] [--json FILE] [--html FILE]
 
-(also `python -m mrt.inspection`) runs the stages of `mrt run` up to calibration (or loads what they kept), quantizes, and
+runs the stages of `mrt run` up to calibration (or loads what they kept), quantizes, and
 computes both networks node by node. In Python, with a calibrated MRT object: `print(inspect(mrt, batches).table())`.
 
 A node is judged by what its consumers take of it: the integers after rescaling and clipping. So a threshold that is too small
@@ -22,12 +22,6 @@ shows at the node it belongs to. Where consumers take it in several ways, the on
     bits_used    bits that the largest integer needs, out of `precision`
     margin_bits  32 less the bits proven to hold the node's result
 """
-import sys
-
-if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
-    from mrt.__main__ import run_command
-    sys.exit(run_command("inspect", sys.argv[1:], "python -m mrt.inspection"))
-
 import argparse
 import copy
 import dataclasses
@@ -35,21 +29,26 @@ import html
 import json
 import math
 import os
+import sys
 from typing import Optional
 
 import numpy as np
 
-from mrt import arithmetic, calibrate, config, main2, simulate
+from mrt import arithmetic, main2, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
-from mrt.bias import correct_means
-from mrt.command import guarded
 from mrt.errors import MRTError, StateError
-from mrt.graph import Graph, run_in_step
+from mrt.execute import infer_shapes, run_in_step
+from mrt.files import atomic_write
+from mrt.graph import Graph
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS, is_layer, operator_of
-from mrt.quantize import MIN_SHARE, Tensor, two_parts
-from mrt.utils import Progress, atomic_write
+from mrt.pipeline import config
+from mrt.pipeline.command import guarded
+from mrt.progress import Progress
+from mrt.quantization import calibrate
+from mrt.quantization.bias import correct_means
+from mrt.quantization.quantize import MIN_SHARE, Tensor, two_parts
 
 __all__ = ["Comparison", "Report", "inspect", "main"]
 
@@ -269,7 +268,7 @@ def inspect(mrt, batches, progress=None):
     if not mrt.th_dict:
         raise StateError("inspection needs thresholds: call set_data and calibrate first, or set_th_dict")
     graph = mrt.current_model.graph
-    shapes = graph.infer_shapes()
+    shapes = infer_shapes(graph)
     kind, options = mrt.quantizer()
     facts = graph, shapes, mrt.th_dict, mrt.channels, options, mrt.sensitivities
     quantizer = type("Recorder", (Recording, kind), {})(*facts, two_parts(*facts, kind), mrt.grams)
@@ -762,7 +761,7 @@ def _positive(text):
 
 
 @guarded
-def main(argv=None, prog="python -m mrt.inspection"):
+def main(argv=None, prog="mrt inspect"):
     """Run the command line; returns the exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -5,7 +5,7 @@
     mrt check net --keys box,score         # only what the nodes box and score need
     mrt check --operators                  # the table of supported operators, as markdown
 
-`python -m mrt.check` is the same command.
+`python -m mrt.pipeline.check` is the same command.
 
 Exit status: 0 it can, 1 it cannot (or cannot be read), 2 wrong usage.
 """
@@ -13,23 +13,23 @@ import sys
 
 if __name__ == "__main__":  # before the imports below, which take seconds and may be interrupted
     from mrt.__main__ import run_command
-    sys.exit(run_command("check", sys.argv[1:], "python -m mrt.check"))
+    sys.exit(run_command("check", sys.argv[1:], "python -m mrt.pipeline.check"))
 
 import argparse
 import json
 import math
 from collections import Counter
 
-from mrt.command import guarded, tell
-from mrt.config import MAX_ELEMENTS
-from mrt.errors import ModelError, MRTError
-from mrt.graph import Graph
+from mrt.errors import ModelError, MRTError, shortened
+from mrt.files import model_files
+from mrt.frontend.mxnet import load
 from mrt.ops import OPERATORS, integer
 from mrt.ops.refused import Refused
 from mrt.passes.heads import without_losses
 from mrt.passes.prepare import known_shapes, prepare, with_input
 from mrt.passes.validate import names_above, unsupported
-from mrt.utils import model_files, shortened
+from mrt.pipeline.command import guarded, tell
+from mrt.pipeline.config import MAX_ELEMENTS
 
 __all__ = ["findings", "main", "model_arguments", "named_files", "operator_table"]
 
@@ -121,7 +121,7 @@ def _print(graph, found, keys):
 
 
 @guarded
-def main(argv=None, prog="python -m mrt.check"):
+def main(argv=None, prog="python -m mrt.pipeline.check"):
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,7 +135,7 @@ def main(argv=None, prog="python -m mrt.check"):
     if not args.model:
         parser.error("name a model, or ask for --operators")
     try:
-        graph = Graph.load(*named_files(args.model, args.params))
+        graph = load(*named_files(args.model, args.params))
         found = findings(graph, args.shape, args.keys)
     except MRTError as error:
         if args.json:

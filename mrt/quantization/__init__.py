@@ -1,0 +1,1 @@
+"""From a prepared float graph to integers."""
