@@ -418,7 +418,7 @@ def _row(place, node, probes, by_input, quantizer, result):
     added = max(now - before, 0.0) if now < math.inf else math.inf
     seen, threshold = quantizer.channels.get(node.name), quantizer.thresholds[node.name]
     ranges = seen.bound[seen.square > 0] / threshold if seen is not None and threshold > 0 else np.ones(0)
-    spare = operator_of(node).room_for_parts(node, quantizer) if is_layer(node) else 0
+    spare = operator_of(node).split_room(node, quantizer) if is_layer(node) else 0
     effect = clipping + (added if is_layer(node) and not noise else sum(noise))
     row = Row(place, node.name, "input" if node.is_variable else node.kind, tuple(quantizer.shapes[node][0][1:]), threshold,
               snr, drop, added, effect, c.cosine, c.max_error,

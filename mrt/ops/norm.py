@@ -1,9 +1,40 @@
-"""Normalizations by statistics of the sample itself: products with a table of 1 / sqrt(x)."""
+"""Normalizations."""
 import numpy as np
 
 from mrt.graph import Node
 from mrt.ops.base import Operator, register
 
+
+@register("BatchNorm")
+class BatchNorm(Operator):
+    """Folded into the convolution or dense layer before it (passes.fold_batch_norm); elsewhere a factor, which the integers
+    take as another scale of each channel, and an offset."""
+
+    def reject(self, node, graph, shapes):
+        shape = shapes[node.inputs[0].node][node.inputs[0].index]
+        if node.int("axis", 1) % len(shape) != 1:
+            return f"axis={node.int('axis', 1)} on an input of shape {shape}; normalize axis 1, transposing before it"
+        if not all(graph.is_param(e.node) for e in node.inputs[1:]):
+            return "gamma, beta or a running statistic is a computed tensor; make them parameters"
+        return None
+
+    def rewrite(self, node, inputs, r):
+        factor, offset = factor_and_offset(node, r.params)
+        shape = (1, -1) + (1,) * (len(r.shape(node.inputs[0])) - 2)
+        scaled = r.add("broadcast_mul", [inputs[0], r.param(factor.reshape(shape), f"{node.name}_factor")], {}, node.name)
+        return Node("broadcast_add", node.name, [scaled, r.param(offset.reshape(shape), f"{node.name}_offset")])
+
+
+def factor_and_offset(node, params):
+    """BatchNorm as x * factor + offset: two float64 vectors, one value per channel."""
+    gamma, beta, mean, var = (params[e.node.name].astype(np.float64) for e in node.inputs[1:])
+    if node.bool("fix_gamma", True):
+        gamma = np.ones_like(gamma)
+    factor = gamma / np.sqrt(var + node.float("eps", 1e-3))
+    return factor, beta - factor * mean
+
+
+# by statistics of the sample itself: products with a table of 1 / sqrt(x)
 
 def _mean(name, entry, axes, count, r):
     total = r.add("sum", [entry], {"axis": str(axes), "keepdims": "True"}, name)

@@ -3,7 +3,7 @@ import numpy as np
 
 from mrt.graph import Entry, Names, Node
 from mrt.ops.base import is_layer
-from mrt.ops.nn import factor_and_offset
+from mrt.ops.norm import factor_and_offset
 
 __all__ = ["fold_batch_norm"]
 

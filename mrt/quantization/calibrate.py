@@ -15,6 +15,7 @@ from mrt.errors import ModelError, MRTError, StateError
 from mrt.execute import infer_shapes, invoke, run_in_step
 from mrt.mxnet_bridge import mx
 from mrt.ops import is_layer, operator_of
+from mrt.ops.layer_weights import per_input_channel
 from mrt.quantization.techniques import SETTINGS
 from mrt.rounding import Gram
 
@@ -374,7 +375,7 @@ class _Marked:
             return Sensitivity(per_input, np.einsum("no,nm,mo->o", after, x @ x.T, after, optimize=True),
                                np.einsum("ni,nm,mi->i", x, after @ after.T, x, optimize=True))
         weight = self.weight.grad.asnumpy()
-        weight = weight - operator_of(self.node).of_inputs(self.node, means, weight) * after.reshape(-1, 1, 1, 1)
+        weight = weight - per_input_channel(self.node, means, weight) * after.reshape(-1, 1, 1, 1)
         power = np.square(weight, dtype=np.float64).sum(axis=(2, 3))
         grouped = power.reshape(self.node.int("num_group", 1), -1, power.shape[1])
         return Sensitivity(per_input, power.sum(axis=1), grouped.sum(axis=1).ravel())

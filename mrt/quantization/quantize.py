@@ -374,7 +374,7 @@ class Quantizer:
     def _operand_precision(self, node, source):
         default = self.input_precision(node)
         if self.parts.get(node) == "input":
-            default = self.weight_precision + operator_of(node).room_for_parts(node, self)
+            default = self.weight_precision + operator_of(node).split_room(node, self)
         return self._requested(source, node.name, default)
 
     def sensitivity(self, node):
@@ -761,7 +761,7 @@ def two_parts(graph, shapes, thresholds, channels, options, sensitivities, quant
     choices = []
     for place, (node, (of_input, of_weight)) in enumerate(quantizer.noise.items()):
         taken = options.precisions.get(node.inputs[0].node.name, {}).get(node.name)
-        room = operator_of(node).room_for_parts(node, quantizer)
+        room = operator_of(node).split_room(node, quantizer)
         if taken is None and room > 0:
             # where all codes are used already, the input has a bit less to gain
             more = room - (quantizer.layer_wants(node, 0) > code_range(quantizer.weight_precision))

@@ -73,7 +73,7 @@ LAYERS = {
 @pytest.mark.parametrize("width", [1152, 18])
 def test_patches_are_what_the_weights_are_multiplied_with(layer, width, monkeypatch):
     """Layer by layer, and where a group is wider than the limit, in parts: sums over patches are the outputs."""
-    monkeypatch.setattr("mrt.ops.nn.MAX_WIDTH", width)
+    monkeypatch.setattr("mrt.ops.layer_weights.MAX_WIDTH", width)
     x = correlated((3, 8, 6, 5), 0)
     model = nets.model(LAYERS[layer](mx.sym.var("data")), x.shape)
     model.prepare(x.shape)
