@@ -5,7 +5,7 @@ import logging
 import traceback
 
 from mrt.commands.guard import tell
-from mrt.dataset import DS_REG, Dataset
+from mrt.datasets.base import DS_REG
 from mrt.errors import MRTError
 from mrt.pipeline import config
 from mrt.utils import log_init
@@ -49,7 +49,8 @@ def run_configured(path, action):
 
 def _in_a_users_data_set(error):
     """'file:line' of the innermost call in a module with data sets that are not MRT's, None when there is none."""
-    modules = {cls.__module__ for cls in DS_REG.values()} - {Dataset.__module__}
+    modules = {cls.__module__ for cls in DS_REG.values()
+               if not cls.__module__.startswith("mrt.datasets.")}
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)
               if frame.f_globals.get("__name__") in modules]
     return places[-1] if places else None
