@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 from graphs import IN_PLACE, LIST_MAGIC, TENSOR_MAGIC, dump, int_range  # noqa: E402
 from memory import peak_memory  # noqa: E402
-from random_graphs import RandomGraph  # noqa: E402
+from random_operators import RandomGraph  # noqa: E402
 
 import cvm_runtime as cvm  # noqa: E402
 

@@ -10,7 +10,8 @@ from typing import Iterator
 import numpy as np
 import pytest
 from graphs import GraphWriter, random_values
-from random_graphs import RandomGraph, compare
+from random_graphs import compare
+from random_operators import RandomGraph
 
 import cvm_runtime as cvm
 

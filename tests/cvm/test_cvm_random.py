@@ -12,7 +12,8 @@ import pytest
 from graphs import OPERATORS, GraphWriter, random_values
 from network_graphs import NetworkGraph
 from numpy_ops import evaluate
-from random_graphs import RandomGraph, compare
+from random_graphs import compare
+from random_operators import RandomGraph
 
 import cvm_runtime as cvm
 
