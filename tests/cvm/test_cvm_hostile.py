@@ -14,9 +14,8 @@ import large_graphs
 import numpy as np
 import pytest
 from conftest import ROOT
+from examples import EXAMPLE_PARAMS, example, shared_work
 from graphs import GraphWriter, dump, params_bytes
-from test_cvm_concurrency import shared_work
-from test_cvm_loader import EXAMPLE_PARAMS, example
 
 import cvm_runtime as cvm
 
