@@ -9,7 +9,7 @@ from graphs import GraphWriter, random_values
 
 import cvm_runtime as cvm
 
-LOGIC, RUNTIME = 1, 2
+ACCEPTED, LOGIC, RUNTIME = 0, 1, 2
 
 # Section 9 of the format specification, byte for byte.
 EXAMPLE_PARAMS = bytes.fromhex(

@@ -1,4 +1,4 @@
-"""One model, many threads. test_cvm_hostile runs this file under ThreadSanitizer too."""
+"""One model, many threads; ThreadSanitizer watches these tests too."""
 
 from __future__ import annotations
 
