@@ -2,13 +2,13 @@
 import importlib
 import sys
 
-from mrt.pipeline.command import guarded, importing
+from mrt.commands.guard import guarded, importing
 
 __all__ = ["main", "run_command"]
 
 COMMANDS = {
     "check": ("mrt.pipeline.check", "list what keeps a network from being quantized, with a remedy for each node"),
-    "run": ("mrt.main2", "prepare, calibrate, quantize, compile and evaluate as a configuration says"),
+    "run": ("mrt.commands.run", "prepare, calibrate, quantize, compile and evaluate as a configuration says"),
     "nodes": ("mrt.pipeline.nodes", "list the nodes of a prepared network, and where a configuration may name them"),
     "inspect": ("mrt.inspect.inspection", "compare the float and the integer network of a configuration node by node"),
 }

@@ -34,17 +34,18 @@ from typing import Optional
 
 import numpy as np
 
-from mrt import arithmetic, main2, simulate
+from mrt import arithmetic, simulate
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import code_range
+from mrt.commands.configured import run_configured
+from mrt.commands.guard import guarded
 from mrt.errors import MRTError, StateError
 from mrt.execute import infer_shapes, run_in_step
 from mrt.files import atomic_write
 from mrt.graph import Graph
 from mrt.mxnet_bridge import mx
 from mrt.ops import OPERATORS, is_layer, operator_of
-from mrt.pipeline import config
-from mrt.pipeline.command import guarded
+from mrt.pipeline import config, stages
 from mrt.progress import Progress
 from mrt.quantization import calibrate
 from mrt.quantization.bias import correct_means
@@ -716,7 +717,7 @@ def inspect_configuration(settings, batches):
     """Run the stages up to calibration and inspect on `batches` batches of the evaluation data, of the calibration's where
     there is no section [EVALUATION]."""
     wanted, settings = settings, _without_dumps(settings)
-    run = main2.Run(settings)
+    run = stages.Run(settings)
     run.load_calibrated()
     section = "EVALUATION" if settings.evaluation else "CALIBRATION"
     size = min(settings.section(section).batch, settings.calibration.batch)
@@ -726,7 +727,7 @@ def inspect_configuration(settings, batches):
     if section == "CALIBRATION":
         notes.append("there is no section [EVALUATION]: these are the samples of calibration, which never saturate")
     dataset = run.open_data(section, size)
-    if main2.batch_axis(settings.default.input_shape):
+    if stages.batch_axis(settings.default.input_shape):
         raise MRTError(f"{settings.where('DEFAULT', 'Input_shape')}: inspection needs the batch on the first axis")
     following = dataset.iter_func()
 
@@ -737,7 +738,7 @@ def inspect_configuration(settings, batches):
             except StopIteration:
                 return
 
-    with Progress("inspect", main2.sample_count(dataset, batches, size), "samples") as progress:
+    with Progress("inspect", stages.sample_count(dataset, batches, size), "samples") as progress:
         report = inspect(run.mrt, some(), progress.update)
     report.title, report.notes = settings.default.model_name, tuple(notes)
     return report
@@ -786,4 +787,4 @@ def main(argv=None, prog="mrt inspect"):
                 save(path)
                 print(f"written: {path}")
 
-    return main2.run_configured(options.configuration, action)
+    return run_configured(options.configuration, action)

@@ -20,6 +20,7 @@ import json
 import math
 from collections import Counter
 
+from mrt.commands.guard import guarded, tell
 from mrt.errors import ModelError, MRTError, shortened
 from mrt.files import model_files
 from mrt.frontend.mxnet import load
@@ -28,7 +29,6 @@ from mrt.ops.refused import Refused
 from mrt.passes.heads import without_losses
 from mrt.passes.prepare import known_shapes, prepare, with_input
 from mrt.passes.validate import names_above, unsupported
-from mrt.pipeline.command import guarded, tell
 from mrt.pipeline.config import MAX_ELEMENTS
 
 __all__ = ["findings", "main", "model_arguments", "named_files", "operator_table"]

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 
+from mrt.commands.guard import guarded, tell
 from mrt.errors import UnsupportedError
 from mrt.execute import infer_shapes
 from mrt.files import model_files
@@ -27,7 +28,6 @@ from mrt.ops import is_layer
 from mrt.passes.prepare import with_input
 from mrt.pipeline import config
 from mrt.pipeline.check import model_arguments, named_files
-from mrt.pipeline.command import guarded, tell
 from mrt.pipeline.config import suggestion
 from mrt.transformer import Model
 

@@ -15,12 +15,13 @@ import pytest
 from mrt import __main__ as command
 from mrt import __version__, main2
 from mrt import sim_quant_helper as sim
+from mrt.commands import configured
+from mrt.commands.guard import guarded
 from mrt.errors import MRTError
 from mrt.files import atomic_folder, atomic_write, model_files, read_text
 from mrt.frontend.mxnet_params import save_params
 from mrt.mxnet_bridge import mx
-from mrt.pipeline import check, checkpoint, config
-from mrt.pipeline.command import guarded
+from mrt.pipeline import check, checkpoint, config, stages
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "model_zoo"
@@ -47,7 +48,7 @@ def one_error(capsys):
 
 PRINTS = """
 import sys
-from mrt.pipeline.command import guarded
+from mrt.commands.guard import guarded
 
 @guarded
 def main():
@@ -86,7 +87,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Else what a library prints on descriptor 1 would land in the next file that is opened."""
     program = """
 import os, sys
-from mrt.pipeline.command import guarded
+from mrt.commands.guard import guarded
 
 @guarded
 def main():
@@ -129,7 +130,7 @@ def interrupted_by_a_package(tmp_path, package, arguments):
 
 
 def test_interrupted_while_running(folder, capsys, monkeypatch):
-    monkeypatch.setattr(main2.Run, "quantize", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(stages.Run, "quantize", lambda self: os.kill(os.getpid(), signal.SIGINT))
     assert main2.main([ini(folder)]) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
 
@@ -269,7 +270,7 @@ def test_a_file_full_of_problems(folder, capsys):
     Path(path := ini(folder)).write_text(f"{deep(1000)}\n" * 1000)
     assert main2.main([path]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == main2.SHOWN_PROBLEMS + 1 and max(map(len, lines)) < 500 and lines[-1].startswith("error: and 9")
+    assert len(lines) == configured.SHOWN_PROBLEMS + 1 and max(map(len, lines)) < 500 and lines[-1].startswith("error: and 9")
 
 
 @pytest.mark.parametrize("section, text, words", [

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrt import main2
 from mrt.dataset import ArrayLoader, VisionDataset
-from mrt.pipeline import config, evaluate
+from mrt.pipeline import config, evaluate, stages
 from mrt.pipeline.evaluate import Evaluation
 from mrt.progress import Progress
 
@@ -129,18 +128,18 @@ def test_the_time_that_is_left(monkeypatch, wanted, formal_seconds):
 
 @pytest.mark.parametrize("batches, batch, expected", [(10**9, 500, 10000), (3, 500, 1500), (10**9, 300, 10000)])
 def test_the_samples_that_are_expected(batches, batch, expected):
-    dataset = main2.DS_REG["mnist"]((batch, 1, 28, 28), str(ROOT / "model_zoo" / "data"))
-    assert main2.sample_count(dataset, batches, batch) == expected
+    dataset = stages.DS_REG["mnist"]((batch, 1, 28, 28), str(ROOT / "model_zoo" / "data"))
+    assert stages.sample_count(dataset, batches, batch) == expected
 
 
 def test_the_samples_that_are_expected_of_a_users_data_set():
     dataset = Digits(95, 10)
     dataset.root_dir = dataset.is_train = None
-    assert main2.sample_count(dataset, 10**9, 10) == 100 and main2.sample_count(dataset, 4, 10) == 40
+    assert stages.sample_count(dataset, 10**9, 10) == 100 and stages.sample_count(dataset, 4, 10) == 40
     dataset.data = iter(())
-    assert main2.sample_count(dataset, 4, 10) == 40
-    endless = main2.DS_REG["stdrandom"]((5, 3))
-    assert main2.sample_count(endless, 10**9, 5) == 5 * 10**9
+    assert stages.sample_count(dataset, 4, 10) == 40
+    endless = stages.DS_REG["stdrandom"]((5, 3))
+    assert stages.sample_count(endless, 10**9, 5) == 5 * 10**9
 
 
 def test_progress_counts_from_where_it_was_told_what_to_expect(monkeypatch):

@@ -12,7 +12,7 @@ import cvm_runtime as cvm
 from mrt import main2
 from mrt.files import atomic_path
 from mrt.mxnet_bridge import mx
-from mrt.pipeline import config, evaluate
+from mrt.pipeline import config, evaluate, stages
 from mrt.pipeline.evaluate import Compiled
 from mrt.progress import Progress
 from mrt.transformer import Model
@@ -86,7 +86,7 @@ def test_compiled_files_belong_together(folder):
     assert data.dtype == np.int8 and data.shape == (1, 1, 28, 28) and ext.count("\n") == 1
     ext = json.loads(ext)
     assert set(ext) == {"inputs_ext", "oscales", "input_shapes", "sha256"} and ext["input_shapes"] == [-1, 1, 28, 28]
-    image, label, _ = main2.DS_REG["mnist"].arrays(str(ZOO / "data"), False, 1)
+    image, label, _ = stages.DS_REG["mnist"].arrays(str(ZOO / "data"), False, 1)
     scale = ext["inputs_ext"]["data"]["scale"]
     np.testing.assert_array_equal(data, np.rint(np.float32(image / np.float32(255)).astype(np.float64) * scale))
     scores = cvm.load(out / "symbol", out / "params").run(data)[0] / ext["oscales"][0]
@@ -271,9 +271,9 @@ def test_an_upper_half_with_an_input_of_its_own_is_refused_at_once(split_folder,
 def test_attributes_of_the_upper_half_are_scaled():
     graph = Model(mx.sym.Variable("score") > 0.259, {}).graph
     node = graph.outputs[0].node
-    callback = main2.attribute_scaler(graph, {"_greater_scalar": {"scalar": "score"}}, {"score": 100.0}, "net.ini")
+    callback = stages.attribute_scaler(graph, {"_greater_scalar": {"scalar": "score"}}, {"score": 100.0}, "net.ini")
     assert callback(node, {}, {}).attrs["scalar"] == "25"  # towards zero
-    assert main2.attribute_scaler(graph, {}, {}, "net.ini")(node, {}, {}) is node
+    assert stages.attribute_scaler(graph, {}, {}, "net.ini")(node, {}, {}) is node
 
 
 # ---- errors and notices ----------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_damaged_model(folder, capsys):
 
 
 def test_a_defect_is_one_line_too(folder, capsys, monkeypatch):
-    monkeypatch.setattr(main2.Run, "quantize", lambda self: 1 / 0)
+    monkeypatch.setattr(stages.Run, "quantize", lambda self: 1 / 0)
     assert "ZeroDivisionError" in refused(ini(folder), capsys)
 
 
@@ -347,9 +347,9 @@ def test_shape_helpers():
 def test_restored_nodes(folder):
     model = Model.load(str(folder / "mnist_mlp.json"), str(folder / "mnist_mlp.params"))
     model.prepare((1, 1, 28, 28))
-    dense = main2.restored_nodes(model.graph, ["_OP_FullyConnected"])
+    dense = stages.restored_nodes(model.graph, ["_OP_FullyConnected"])
     assert len(dense) == 3
-    rest = main2.restored_nodes(model.graph, ["_ALL_EXCEPT_", *dense])
+    rest = stages.restored_nodes(model.graph, ["_ALL_EXCEPT_", *dense])
     assert rest and not set(rest) & set(dense)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path += map(str, list(Path(__file__).resolve().parents)[2:3])  # the checkout, for whoever has not installed it
 os.environ.setdefault("MXNET_MKLDNN_ENABLED", "1")  # training is float work, and twice as fast with it
 
-from mrt.pipeline.command import guarded, importing, tell
+from mrt.commands.guard import guarded, importing, tell
 
 with importing():
     import numpy as np

@@ -1,0 +1,1 @@
+"""The commands of `mrt`: arguments, printing and exit status around functions of the library."""
