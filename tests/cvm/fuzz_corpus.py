@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 from conftest import golden_cases, golden_dir  # noqa: E402
 from graphs import OPERATORS  # noqa: E402
-from random_graphs import RandomGraph  # noqa: E402
+from random_operators import RandomGraph  # noqa: E402
 
 WORDS = """nodes heads attrs arg_nodes node_row_ptr version postprocess op name inputs precision func_name num_inputs
 num_outputs flatten_data op_attrs storage_id shape dltype device_index dtype list_str list_int list_shape null cvm_op data

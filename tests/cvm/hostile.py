@@ -13,9 +13,11 @@ Prints how many were accepted and refused, and the peak memory.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 from graphs import IN_PLACE, LIST_MAGIC, TENSOR_MAGIC, dump, int_range  # noqa: E402
 from memory import peak_memory  # noqa: E402
-from random_graphs import RandomGraph  # noqa: E402
+from random_operators import RandomGraph  # noqa: E402
 
 import cvm_runtime as cvm  # noqa: E402
 
@@ -340,6 +342,15 @@ def main(count: int, seed: int, most_gas: float = float("inf")) -> None:
         signal.alarm(0)
     peak = peak_memory() >> 20
     print(", ".join(f"{n} {what}" for what, n in outcomes.items()) + f"; peak memory {peak} MiB")
+
+
+def run_apart(count: int, seed: int, most_gas: str = "inf", **environment: str) -> str:
+    """What this program prints, in a process of its own."""
+    command = [sys.executable, __file__, str(count), str(seed), most_gas]
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Callable
 
 import numpy as np
 from graphs import Entry, int_range
-from random_graphs import LARGE, RandomGraph
+from growing_graph import LARGE
+from random_operators import RandomGraph
 
 
 class NetworkGraph(RandomGraph):

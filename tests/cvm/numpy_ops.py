@@ -6,8 +6,91 @@ import ast
 from typing import Any, Callable
 
 import numpy as np
-from graphs import GraphWriter
-from test_cvm_operators import clamp, conv2d, divide, max_pool, nms, round_shift, wrap
+from graphs import GraphWriter, int_range
+
+
+def wrap(x: np.ndarray) -> np.ndarray:
+    """Two's complement modulo 2^32."""
+    return np.asarray(x, np.int64).astype(np.uint32).astype(np.int32)
+
+
+def clamp(x: np.ndarray, precision: int) -> np.ndarray:
+    return np.clip(x, -int_range(precision), int_range(precision))
+
+
+def round_shift(x: np.ndarray, shift: int) -> np.ndarray:
+    half = wrap((x.astype(np.int64) >> (shift - 1)) + 1)
+    return half >> 1
+
+
+def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = np.broadcast_arrays(a.astype(np.int64), b.astype(np.int64))
+    q = np.abs(a) // np.maximum(np.abs(b), 1)
+    return np.where(b == 0, 0, np.sign(a) * np.sign(b) * q)
+
+
+def conv2d(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, s: Any, p: Any, d: Any, groups: int) -> np.ndarray:
+    x = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])))
+    n, _, h, wd = x.shape
+    oc, ic, kh, kw = w.shape
+    oh, ow = ((h - 1 - (kh - 1) * d[0]) // s[0] + 1), ((wd - 1 - (kw - 1) * d[1]) // s[1] + 1)
+    y = np.zeros((n, oc, oh, ow), np.int64)
+    for o in range(oc):
+        first = o // (oc // groups) * ic
+        for a in range(kh):
+            for e in range(kw):
+                rows = slice(a * d[0], a * d[0] + (oh - 1) * s[0] + 1, s[0])
+                columns = slice(e * d[1], e * d[1] + (ow - 1) * s[1] + 1, s[1])
+                part = x[:, first : first + ic, rows, columns]
+                y[:, o] += np.einsum("nchw,c->nhw", part, w[o, :, a, e].astype(np.int64))
+    return y if b is None else y + b[None, :, None, None]
+
+
+def max_pool(x: np.ndarray, pool: Any, s: Any, pad: Any, ceil: bool) -> np.ndarray:
+    n, c, h, w = x.shape
+    out = []
+    for d, k, st, pd in zip((h, w), pool, s, pad):
+        e = d + 2 * pd - k
+        out.append((e + (st - 1 if ceil else 0)) // st + 1)
+    y = np.empty((n, c, *out), x.dtype)
+    for i in range(out[0]):
+        for j in range(out[1]):
+            top, left = i * s[0] - pad[0], j * s[1] - pad[1]
+            window = x[:, :, max(top, 0) : top + pool[0], max(left, 0) : left + pool[1]]
+            y[:, :, i, j] = window.max(axis=(2, 3))
+    return y
+
+
+def iou(r: np.ndarray, s: np.ndarray) -> int:
+    r, s = [int(v) for v in r], [int(v) for v in s]
+    total = (r[4] - r[2]) * (r[5] - r[3]) + (s[4] - s[2]) * (s[5] - s[3])
+    if total <= 0:
+        return 0
+    both = max(0, min(r[4], s[4]) - max(r[2], s[2])) * max(0, min(r[5], s[5]) - max(r[3], s[3]))
+    either = total - both
+    if either <= 0:
+        return 0
+    if both > (2**63 - 1) // 100:
+        return both // (either // 100)
+    return both * 100 // either
+
+
+def nms(x: np.ndarray, valid: np.ndarray, most: int, threshold: int, force: bool, top_k: int) -> np.ndarray:
+    y = np.full_like(x, -1)
+    for b in range(len(x)):
+        t = min(max(int(valid[b]), 0), x.shape[1])
+        rows = sorted(x[b, :t], key=lambda r: -int(r[1]))
+        kept: list[np.ndarray] = []
+        for row in rows[: t if top_k < 0 else min(t, top_k)]:
+            if len(kept) >= (t if most < 0 else min(t, most)):
+                break
+            others = [k for k in kept if force or k[0] == row[0]]
+            if row[0] >= 0 and all(iou(row, k) < threshold for k in others):
+                kept.append(row)
+        if kept:
+            y[b, : len(kept)] = kept
+    return y
+
 
 OPS: dict[str, Callable[..., Any]] = {
     "relu": lambda a, x: np.maximum(x, 0),

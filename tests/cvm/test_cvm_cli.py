@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from examples import EXAMPLE_PARAMS, example
 from graphs import GraphWriter, dump
-from test_cvm_loader import EXAMPLE_PARAMS, example
 
 from cvm_runtime.cli import main
 

@@ -1,4 +1,4 @@
-"""One model, many threads. test_cvm_hostile runs this file under ThreadSanitizer too."""
+"""One model, many threads; ThreadSanitizer watches these tests too."""
 
 from __future__ import annotations
 
@@ -7,36 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
-import numpy as np
 import pytest
-from graphs import GraphWriter, random_values
-from random_graphs import RandomGraph, compare
+from examples import same, shared_work
+from random_graphs import compare
+from random_operators import RandomGraph
 
 import cvm_runtime as cvm
-
-
-def shared_work() -> tuple[bytes, bytes, list[np.ndarray]]:
-    """A graph whose every step is cut into pieces for the threads, and inputs."""
-    rng = np.random.default_rng(0)
-    g = GraphWriter()
-    x = g.data((1, 16, 40, 40), 8)
-    w, b = (g.param(n, random_values(rng, s, p), p) for n, s, p in (("w", (32, 16, 3, 3), 8), ("b", (32,), 16)))
-    shape = (1, 32, 40, 40)
-    y = g.op("conv2d", [x, w, b], shape, channels=32, kernel_size=(3, 3), padding=(1, 1))
-    y = g.op("cvm_right_shift", [y], shape, precision=8, shift_bit=9)
-    d = g.param("d", random_values(rng, (32, 1, 3, 3), 8), 8)
-    z = g.op("conv2d", [y, d], shape, channels=32, kernel_size=(3, 3), padding=(1, 1), groups=32, use_bias=False)
-    z = g.op("cvm_right_shift", [z], shape, precision=8, shift_bit=5)
-    y = g.op("elemwise_add", [y, z], shape)
-    y = g.op("broadcast_mul", [y, g.param("m", random_values(rng, (32, 1, 1), 8), 8)], shape)
-    y = g.op("transpose", [y], (1, 40, 40, 32), axes=(0, 2, 3, 1))
-    s = g.op("sum", [y], (1, 40, 32), axis=(1,))
-    y = g.op("concatenate", [y, y], (1, 40, 40, 64), axis=3)
-    y = g.op("max_pool2d", [y], (1, 40, 20, 32), pool_size=(2, 2), strides=(2, 2))
-    s = g.op("transpose", [s], (1, 32, 40), axes=(0, 2, 1))
-    y = g.op("reshape", [y], (1, 32, 800), shape=(1, 32, 800))  # rows to put beside those of s
-    inputs = [random_values(rng, x.shape, 8) for _ in range(8)]
-    return *g.build([s, y]), inputs
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +21,6 @@ def four_threads() -> Iterator[None]:
     cvm.set_max_threads(4)
     yield
     cvm.set_max_threads(0)
-
-
-def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    return all(np.array_equal(u, v) for u, v in zip(a, b))
 
 
 def test_one_handle_from_several_threads() -> None:

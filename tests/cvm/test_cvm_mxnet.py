@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_cvm_loader import relu_of
+from examples import relu_of
 
 import cvm_runtime as cvm
 from mrt.mxnet_bridge import mx

@@ -19,7 +19,7 @@ import os, signal, sys, threading, time
 sys.path.insert(0, "tests/cvm")
 import numpy as np
 import cvm_runtime as cvm
-from test_cvm_concurrency import same, shared_work
+from examples import same, shared_work
 
 symbol, params, inputs = shared_work()
 

@@ -310,37 +310,6 @@ def test_parts_of_two_models_are_refused(two_models, capsys):
     assert cli.main(["gas", str(first)]) == 2
 
 
-def test_an_ext_without_digests_is_accepted(two_models, capsys):
-    folder, _ = two_models
-    ext = json.loads((folder / "ext").read_text())
-    assert set(ext.pop("sha256")) == {"symbol", "params"}
-    for text in (json.dumps(ext) + "\n", '"oscales: "\n[1.0]\n', ""):
-        (folder / "ext").write_text(text)
-        assert cli.main(["gas", str(folder)]) == 0
-    (folder / "ext").unlink()
-    assert cli.main(["gas", str(folder)]) == 0
-    for text in ('{"sha256": {"symbol"', "[" * 100000, "\xff"):
-        (folder / "ext").write_text(text, encoding="latin-1")
-        capsys.readouterr()
-        assert cli.main(["info", str(folder)]) == 2
-        assert "ext is damaged" in capsys.readouterr().err
-
-
-def test_a_folder_read_while_it_is_replaced_is_the_old_one(two_models, monkeypatch):
-    first, second = two_models
-    wanted = [(first / name).read_bytes() for name in ("symbol", "params")]
-    plain = cvm.folder._read
-
-    def read(folder, handle, name, limit=-1):
-        content = plain(folder, handle, name, limit)
-        if name == "symbol":
-            files._exchange(first, second)
-        return content
-
-    monkeypatch.setattr(cvm.folder, "_read", read)
-    assert cvm.folder.read_folder(first, "symbol", "params") == wanted
-
-
 def test_the_ext_of_another_model_is_refused(two_models):
     first, second = two_models
     assert main2.main([ini(first.parent.parent, 8)]) == 0

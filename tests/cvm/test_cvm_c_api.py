@@ -14,8 +14,8 @@ from typing import Callable
 import numpy as np
 import pytest
 from conftest import ROOT
+from examples import EXAMPLE_PARAMS, LOGIC, RUNTIME, example
 from graphs import dump, params_bytes
-from test_cvm_loader import EXAMPLE_PARAMS, example
 
 import cvm_runtime as cvm
 from cvm_runtime import _lib
@@ -233,3 +233,18 @@ def test_array_faults() -> None:
     assert status("CVMArrayCopyToBytes", a.handle, None, ctypes.c_uint64(15)) == 2
     assert status("CVMArrayCopyFromTo", a.handle, b.handle, None) == 2
     assert status("CVMArrayFree", None) == 0
+
+
+def test_null_pointers_and_untouched_results() -> None:
+    lib = _lib.library()
+    out = ctypes.c_ulonglong(77)
+    assert lib.CVMAPIFreeModel(None) == 0
+    assert lib.CVMAPIGetGasFromModel(None, ctypes.byref(out)) == RUNTIME
+    assert lib.CVMAPIGetGasFromGraphFile(b"{}", ctypes.byref(out)) == LOGIC
+    assert lib.CVMAPIGetGasFromGraphFile(None, ctypes.byref(out)) == RUNTIME
+    handle = ctypes.c_void_p(5)
+    assert lib.CVMAPILoadModel(b"", -1, b"", 0, ctypes.byref(handle), 0, 0) == RUNTIME
+    assert lib.CVMAPILoadModel(None, 0, b"", 0, ctypes.byref(handle), 0, 0) == RUNTIME
+    assert (out.value, handle.value) == (77, 5)
+    net = cvm.load(dump(example()[1]), EXAMPLE_PARAMS)
+    assert lib.CVMAPIInference(net._handle, None, 4, None) == RUNTIME
