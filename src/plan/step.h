@@ -19,7 +19,11 @@ namespace cvm {
 enum class Storage : uint8_t { kByte, kShort, kInt };
 
 constexpr int64_t bytes_of(Storage s) { return s == Storage::kByte ? 1 : s == Storage::kShort ? 2 : 4; }
-constexpr int32_t kByteZero = 128;  // the code of 0
+constexpr int32_t kByteZero = 128;
+constexpr int32_t zero_code(Storage s) { return s == Storage::kByte ? kByteZero : 0; }
+constexpr int32_t lowest_code(Storage s) {
+  return s == Storage::kByte ? 0 : s == Storage::kShort ? INT16_MIN : INT32_MIN;
+}
 
 enum class OpCode : uint8_t {
   kLoad,      // v = tensor
