@@ -35,10 +35,10 @@ void fill_pixels(char* to, int64_t elements, Storage storage, int32_t code) {
 }
 
 // Pixels around `f.inside`. A tensor whose pixels are not adjacent lies inside
-// of another, whose border it shares.
+// of another, whose padding it shares.
 void fill(const Fill& f, Span images, char* arena) {
   const View& v = f.inside;
-  const Border& b = f.border;
+  const Padding& b = f.padding;
   const auto run = [&](int64_t n, int64_t h, int64_t w, int64_t count) {
     if (count > 0) fill_pixels(arena + address(v, n, h, w), count * v.dims.c, v.storage, b.value);
   };
@@ -53,10 +53,10 @@ void fill(const Fill& f, Span images, char* arena) {
   }
 }
 
-// A step that runs a program on what its pieces compute.
-class ProgramStep : public CpuStep {
+// A step that runs an epilogue on what its pieces compute.
+class EpilogueStep : public CpuStep {
  public:
-  ProgramStep(const Step& step, const Isa& isa) : step_(step), isa_(isa) {}
+  EpilogueStep(const Step& step, const Isa& isa) : step_(step), isa_(isa) {}
 
   int64_t scratch_bytes() const override {
     return align_up(static_cast<int64_t>(sizeof(Places)) * count()) + align_up(step_.slots * kSlotElements * 4) +
@@ -99,13 +99,13 @@ class ProgramStep : public CpuStep {
   }
 
   void start(Piece* p, const Own& o) const {
-    p->ops = step_.program.data();
-    p->num_ops = static_cast<int>(step_.program.size());
+    p->ops = step_.epilogue.data();
+    p->num_ops = static_cast<int>(step_.epilogue.size());
     p->places = o.places;
     p->slots = o.slots;
   }
 
-  // Addresses of the output pixels `span` in all tensors of the program.
+  // Addresses of the output pixels `span` in all tensors of the epilogue.
   void find_places(char* arena, Span span, Places* places) const {
     for (int64_t t = 0; t < count(); ++t)
       find_pixels(arena, step_.tensors[static_cast<size_t>(t)], 1, 1, span, places[t]);
@@ -130,7 +130,7 @@ class ProgramStep : public CpuStep {
   template <class F>
   void for_pixels(Span pixels, int64_t most, char* scratch, Team& team, const F& f) const {
     const int64_t tiles = divide_up(pixels.size(), most);
-    const auto ops = static_cast<int64_t>(step_.program.size()) + 1;
+    const auto ops = static_cast<int64_t>(step_.epilogue.size()) + 1;
     const int64_t grain = std::max<int64_t>(1, kWorkPerItem / (most * step_.dims.c * ops));
     team.parallel_for(tiles, grain, [&](int64_t begin, int64_t end, int thread) {
       const Own o = own(scratch, thread);
@@ -142,9 +142,9 @@ class ProgramStep : public CpuStep {
   const Isa& isa_;
 };
 
-class MapStep : public ProgramStep {
+class MapStep : public EpilogueStep {
  public:
-  using ProgramStep::ProgramStep;
+  using EpilogueStep::EpilogueStep;
 
  private:
   void run_pieces(Span images, char* arena, char* scratch, Team& team) const override {
@@ -161,9 +161,9 @@ class MapStep : public ProgramStep {
   }
 };
 
-class WindowStep : public ProgramStep {
+class WindowStep : public EpilogueStep {
  public:
-  WindowStep(const Step& step, const Isa& isa) : ProgramStep(step, isa) {
+  WindowStep(const Step& step, const Isa& isa) : EpilogueStep(step, isa) {
     for (int64_t a = 0; a < step.conv.kernel_h; ++a)
       for (int64_t b = 0; b < step.conv.kernel_w; ++b)
         taps_.push_back(a * step.in.row_stride + b * step.in.pixel_stride);
@@ -197,17 +197,17 @@ class WindowStep : public ProgramStep {
 int32_t bias_of(const ConvSpec& conv, int64_t channel, int64_t depth, const Isa& isa) {
   int32_t total = 0;
   for (int64_t k = 0; k < depth; ++k) total += conv.weights[channel * depth + k];
-  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, kByteZero + isa.byte_offset));
+  return wrap_sub(conv.bias ? conv.bias[channel] : 0, wrap_mul(total, kZeroPoint + isa.byte_offset));
 }
 
-class DepthwiseStep : public ProgramStep {
+class DepthwiseStep : public EpilogueStep {
  public:
   static bool takes(const Step& s) {
     return s.conv.groups == s.in.dims.c && s.dims.c == s.in.dims.c && s.conv.groups > 1;
   }
 
   DepthwiseStep(const Step& step, const Isa& isa)
-      : ProgramStep(step, isa),
+      : EpilogueStep(step, isa),
         kernel_h_(static_cast<int>(step.conv.kernel_h)),
         kernel_w_(static_cast<int>(step.conv.kernel_w)) {
     const int64_t channels = step.dims.c;
@@ -265,7 +265,7 @@ class DepthwiseStep : public ProgramStep {
   std::vector<int32_t> bias_;
 };
 
-// The patch of an output pixel as runs of bytes that lie one behind the other
+// The patch of an output pixel as runs of bytes that lie one after the other
 // in memory, as long as the tensor allows.
 struct Runs {
   std::vector<int64_t> taps;  // bytes from the patch's start
@@ -287,9 +287,9 @@ Runs find_runs(const View& in, const ConvSpec& conv, int64_t group_in) {
   return r;
 }
 
-class ConvStep : public ProgramStep {
+class ConvStep : public EpilogueStep {
  public:
-  ConvStep(const Step& step, const Isa& isa) : ProgramStep(step, isa) {
+  ConvStep(const Step& step, const Isa& isa) : EpilogueStep(step, isa) {
     group_in_ = step.in.dims.c / step.conv.groups;
     group_out_ = step.dims.c / step.conv.groups;
     runs_ = find_runs(step.in, step.conv, group_in_);
@@ -325,7 +325,7 @@ class ConvStep : public ProgramStep {
 
   // For the inputs of a piece in 16 bits.
   int64_t widened_bytes() const {
-    return isa_.widens && depth_ <= kMostWidened ? align_up(isa_.conv_pixels * depth_ * 2) : 0;
+    return isa_.widens && depth_ <= kMaxWidened ? align_up(isa_.conv_pixels * depth_ * 2) : 0;
   }
   int64_t more_scratch() const override { return widened_bytes(); }
 
@@ -528,7 +528,7 @@ class PackStep : public CpuStep {
           int32_t* from = plain + ((n * d.c + c) * d.h + h) * d.w;
           char* to = arena + address(v, n, h, 0) + c * bytes_of(v.storage);
           switch (v.storage) {
-            case Storage::kByte: move<uint8_t>(from, kByteZero, to); break;
+            case Storage::kByte: move<uint8_t>(from, kZeroPoint, to); break;
             case Storage::kShort: move<int16_t>(from, 0, to); break;
             case Storage::kInt: move<int32_t>(from, 0, to);
           }
@@ -543,7 +543,7 @@ class PackStep : public CpuStep {
     const int64_t width = step_.dims.w, plane = step_.dims.h * width;
     auto* const to = reinterpret_cast<uint8_t*>(packed);
     for (int64_t w = 0; w < width; ++w)
-      for (int64_t c = 0; c < 3; ++c) to[w * 3 + c] = static_cast<uint8_t>(plain[c * plane + w] + kByteZero);
+      for (int64_t c = 0; c < 3; ++c) to[w * 3 + c] = static_cast<uint8_t>(plain[c * plane + w] + kZeroPoint);
   }
 
   template <class T>

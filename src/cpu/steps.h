@@ -26,7 +26,7 @@ class CpuStep {
   virtual void pack(char* /*to*/) {}
   // Working memory of each thread, in bytes.
   virtual int64_t scratch_bytes() const { return 0; }
-  // Runs for these images. `scratch` has scratch_bytes() for each thread, one behind the other.
+  // Runs for these images. `scratch` has scratch_bytes() for each thread, one after the other.
   virtual void run(Span images, char* arena, char* scratch, Team& team) const = 0;
 };
 

@@ -20,7 +20,7 @@ class Emitter {
     switch (group_.kind) {
       case Step::Kind::kKernel: break;
       case Step::Kind::kPack:
-        fill_border(group_.value);
+        fill_padding(group_.value);
         [[fallthrough]];
       case Step::Kind::kUnpack:
         step_.dims = ir_[group_.value].dims;
@@ -52,7 +52,7 @@ class Emitter {
   int compute(int v) {
     const Value value = ir_[v];
     if (is_window(value.kind)) return window(value);
-    if (value.kind == Kind::kBorder) {
+    if (value.kind == Kind::kPad) {
       step_.dims = ir_[value.inputs[0]].dims;
       return read(value.inputs[0]);
     }
@@ -73,7 +73,7 @@ class Emitter {
 
   int read(int v) {
     const View& from = view(v);
-    const int32_t zero = zero_code(from.storage);
+    const int32_t zero = zero_point(from.storage);
     int& code = read_.emplace(v, kNone).first->second;
     if (code == kNone) {
       code = leaf(ir_[v], zero);
@@ -85,37 +85,37 @@ class Emitter {
 
   // What a window computes, from codes: with the zeros of bytes in it.
   int window(const Value& value) {
-    step_.in = view(value.inputs[0]).with(value.border);
+    step_.in = view(value.inputs[0]).with(value.padding);
     step_.conv = value.conv;
     step_.pool = value.pool;
     const int64_t taps = value.kind == Kind::kSum ? value.conv.kernel_h * value.conv.kernel_w : 1;
-    const int64_t zeros = value.kind == Kind::kConv ? 0 : zero_code(step_.in.storage) * taps;
+    const int64_t zeros = value.kind == Kind::kConv ? 0 : zero_point(step_.in.storage) * taps;
     codes_.start = leaf(value, zeros);
     return ir_.add(codes_.start, {static_cast<int32_t>(-zeros)});
   }
 
   void store(int v) {
     View to = view(v);
-    fill_border(v);
-    if (ir_[v].kind == Kind::kBorder) to = interior(v, to);
-    const int code = without_limit(ir_.add(computed_[v], {zero_code(to.storage)}), to.storage);
+    fill_padding(v);
+    if (ir_[v].kind == Kind::kPad) to = interior(v, to);
+    const int code = without_limit(ir_.add(computed_[v], {zero_point(to.storage)}), to.storage);
     codes_.stores.push_back({code, static_cast<int>(step_.tensors.size())});
     step_.tensors.push_back(to);
   }
 
-  // The first step that writes to a tensor also writes its border.
-  void fill_border(int v) {
+  // The first step that writes to a tensor also writes its padding.
+  void fill_padding(int v) {
     const auto it = places_.fills.find(v);
     if (it != places_.fills.end()) step_.fills.push_back(it->second);
   }
 
-  // What a border lies around; the step fills it.
+  // What padding lies around; the step fills it.
   View interior(int v, const View& whole) {
-    Border b = ir_[v].border;
+    Padding b = ir_[v].padding;
     View inside = whole;
     inside.dims = ir_[ir_[v].inputs[0]].dims;
     inside.offset += b.top * whole.row_stride + b.left * whole.pixel_stride;
-    b.value += zero_code(inside.storage);
+    b.value += zero_point(inside.storage);
     step_.fills.push_back({inside, b});
     return inside;
   }
@@ -134,14 +134,14 @@ class Emitter {
 
   // What a convolution's sums get added first, they start from.
   void start_from_bias() {
-    if (step_.program.empty() || step_.program[0].code != OpCode::kAdd) return;
-    const MapOp first = step_.program[0];
+    if (step_.epilogue.empty() || step_.epilogue[0].code != OpCode::kAdd) return;
+    const MapOp first = step_.epilogue[0];
     const int32_t* const own = step_.conv.bias;
     std::vector<int32_t> bias(static_cast<size_t>(step_.dims.c));
     for (size_t c = 0; c < bias.size(); ++c)
       bias[c] = wrap_add(own ? own[c] : 0, first.channels ? first.channels[c] : first.value);
     step_.conv.bias = ir_.keep(std::move(bias));
-    step_.program.erase(step_.program.begin());
+    step_.epilogue.erase(step_.epilogue.begin());
   }
 
   Ir& ir_;

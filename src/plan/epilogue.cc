@@ -153,9 +153,9 @@ class Writer {
   }
 
   MapOp& op(OpCode code) {
-    step_.program.push_back({});
-    step_.program.back().code = code;
-    return step_.program.back();
+    step_.epilogue.push_back({});
+    step_.epilogue.back().code = code;
+    return step_.epilogue.back();
   }
 
   void on_tensor(OpCode code, int tensor) {

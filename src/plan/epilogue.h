@@ -18,7 +18,7 @@ struct Codes {
   std::vector<std::pair<int, int>> stores;  // value -> tensor
 };
 
-// Fills in Step::program and Step::slots.
+// Fills in Step::epilogue and Step::slots.
 void write_epilogue(const Ir& ir, const Codes& codes, Step* step);
 
 }  // namespace cvm

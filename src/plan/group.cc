@@ -72,7 +72,7 @@ class Grouper {
       case Kind::kConv: group = new_group(Step::Kind::kConv, value.node); break;
       case Kind::kMaxPool: group = new_group(Step::Kind::kMaxPool, value.node); break;
       case Kind::kSum: group = new_group(Step::Kind::kSum, value.node); break;
-      case Kind::kBorder: group = new_group(Step::Kind::kMap, value.node); break;
+      case Kind::kPad: group = new_group(Step::Kind::kMap, value.node); break;
       case Kind::kMap:
       case Kind::kJoin: group = group_of_elementwise(v); break;
     }
@@ -104,7 +104,7 @@ class Grouper {
 
   bool is_stored(int v) const {
     const Kind kind = ir_[v].kind;
-    if (kind == Kind::kPlain || kind == Kind::kConcat || kind == Kind::kBorder) return true;
+    if (kind == Kind::kPlain || kind == Kind::kConcat || kind == Kind::kPad) return true;
     if (out_.needed[v]) return true;
     return std::any_of(out_.users[v].begin(), out_.users[v].end(), [&](int user) {
       return !is_elementwise(ir_[user].kind) || out_.group[user] != out_.group[v];

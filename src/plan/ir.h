@@ -29,12 +29,12 @@ struct Range {
 
 // The narrowest storage that holds all of the range.
 inline Storage storage_for(Range r) {
-  if (r.within(-kByteZero, 127)) return Storage::kByte;
+  if (r.within(-kZeroPoint, 127)) return Storage::kByte;
   return r.within(INT16_MIN, INT16_MAX) ? Storage::kShort : Storage::kInt;
 }
 
 // Pixels around a tensor.
-struct Border {
+struct Padding {
   int64_t top = 0, left = 0, bottom = 0, right = 0;
   int32_t value = 0;  // the integer there
   bool empty() const { return top == 0 && left == 0 && bottom == 0 && right == 0; }
@@ -66,7 +66,7 @@ enum class Kind : uint8_t {
   kPlain,    // an int32 row-major tensor outside of the fused part
   kConv, kMaxPool, kSum,  // of a window that moves over the input
   kConcat,   // along the channels
-  kBorder,   // the input with a border around it
+  kPad,      // the input with padding around it
   kMap,      // `code` applied to each element, with a constant
   kJoin,     // `code` applied to each pair of elements
 };
@@ -83,7 +83,7 @@ struct Value {
   const int32_t* table = nullptr;   // kLookUp
   ConvSpec conv;                    // kConv; the window of kMaxPool and kSum
   PoolSpec pool;                    // kConv: if not empty, of its results, by which dims are the pool's
-  Border border;                    // kBorder; and what kConv and kMaxPool put around their input themselves
+  Padding padding;                  // kPad; and what kConv and kMaxPool put around their input themselves
 };
 
 class Ir {
@@ -96,8 +96,8 @@ class Ir {
   // Constants live as long as the planner's result. Padded for kernels.
   const int32_t* keep(std::vector<int32_t> channels);
   // Whether so many more may be kept: a graph may use one parameter any number of times.
-  bool has_room(int64_t integers) const { return kept_ + integers <= most_kept; }
-  int64_t most_kept = 0;
+  bool has_room(int64_t integers) const { return kept_ + integers <= max_kept; }
+  int64_t max_kept = 0;
 
   // Primitives. All of these need results that fit int32.
   int add(int x, Constant c);

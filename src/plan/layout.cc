@@ -31,7 +31,7 @@ void join_concats(const std::vector<int>& needed, Ir* ir, Layout* layout) {
       // Convolutions take bytes: what fits them stays in bytes.
       const bool widened = storage_for((*ir)[in].range) == Storage::kByte &&
                            storage_for((*ir)[whole.root].range) != Storage::kByte;
-      if (layout->homes.count(in) || widened || (*ir)[in].kind == Kind::kBorder) {
+      if (layout->homes.count(in) || widened || (*ir)[in].kind == Kind::kPad) {
         in = copy_of(in, ir);
         ir->at(*it).inputs[k] = in;
       }
@@ -41,10 +41,10 @@ void join_concats(const std::vector<int>& needed, Ir* ir, Layout* layout) {
   }
 }
 
-// Gives the tensor at least that border; false where it has one of another value already.
-bool take_border(int root, const Border& b, Layout* layout) {
-  const auto [it, fresh] = layout->borders.emplace(root, b);
-  Border& own = it->second;
+// Gives the tensor at least that padding; false where it has one of another value already.
+bool take_padding(int root, const Padding& b, Layout* layout) {
+  const auto [it, fresh] = layout->paddings.emplace(root, b);
+  Padding& own = it->second;
   if (fresh) return true;
   if (own.value != b.value) return false;
   own.top = std::max(own.top, b.top), own.left = std::max(own.left, b.left);
@@ -52,29 +52,29 @@ bool take_border(int root, const Border& b, Layout* layout) {
   return true;
 }
 
-// The tensor that a window reads gets the border it needs, unless it has another one already.
-void settle_borders(const std::vector<int>& needed, Ir* ir, Layout* layout) {
+// The tensor that a window reads gets the padding it needs, unless it has another one already.
+void settle_paddings(const std::vector<int>& needed, Ir* ir, Layout* layout) {
   std::map<std::pair<int, int32_t>, int> copies;
   for (int v : computing_order(*ir, needed)) {
     const Kind kind = (*ir)[v].kind;
     if (kind != Kind::kConv && kind != Kind::kMaxPool) continue;
-    Border border = (*ir)[v].border;
+    Padding padding = (*ir)[v].padding;
     int in = (*ir)[v].inputs[0];
-    if (const Value& b = (*ir)[in]; kind == Kind::kConv && b.kind == Kind::kBorder &&
-                                    (border.empty() || b.border.value == border.value)) {
-      border.top += b.border.top, border.left += b.border.left;
-      border.bottom += b.border.bottom, border.right += b.border.right;
-      border.value = b.border.value;
+    if (const Value& b = (*ir)[in]; kind == Kind::kConv && b.kind == Kind::kPad &&
+                                    (padding.empty() || b.padding.value == padding.value)) {
+      padding.top += b.padding.top, padding.left += b.padding.left;
+      padding.bottom += b.padding.bottom, padding.right += b.padding.right;
+      padding.value = b.padding.value;
       in = b.inputs[0];
     }
-    if (!border.empty() && !take_border(layout->root(in), border, layout)) {
-      int& copy = copies.emplace(std::make_pair(in, border.value), kNone).first->second;
+    if (!padding.empty() && !take_padding(layout->root(in), padding, layout)) {
+      int& copy = copies.emplace(std::make_pair(in, padding.value), kNone).first->second;
       if (copy == kNone) copy = copy_of(in, ir);
       in = copy;
-      take_border(in, border, layout);
+      take_padding(in, padding, layout);
     }
     ir->at(v).inputs[0] = in;
-    ir->at(v).border = border;
+    ir->at(v).padding = padding;
   }
 }
 
@@ -83,7 +83,7 @@ void settle_borders(const std::vector<int>& needed, Ir* ir, Layout* layout) {
 Layout lay_out(Ir* ir, const std::vector<int>& needed) {
   Layout layout;
   join_concats(needed, ir, &layout);
-  settle_borders(needed, ir, &layout);
+  settle_paddings(needed, ir, &layout);
   return layout;
 }
 

@@ -14,12 +14,12 @@ namespace cvm {
 namespace {
 
 constexpr int kNone = -1;
-constexpr int64_t kMostTaps = 4096;
-constexpr int64_t kMostBorder = 4;  // a tensor may grow to that many times its size
+constexpr int64_t kMaxTaps = 4096;
+constexpr int64_t kMaxPadding = 4;  // a tensor may grow to that many times its size
 // What is lowered of parameters may take so many bytes for each of the file's, and a little more; as much again
 // is left for constants that later rearrangements make.
 // Nodes that would need more run as kernels: thousands may share one parameter.
-constexpr int64_t kMostCopies = 64;
+constexpr int64_t kMaxCopies = 64;
 constexpr int64_t kSmallCopies = 2 << 20;
 
 class Lowering {
@@ -29,8 +29,8 @@ class Lowering {
     out_.by_kernel.assign(graph.nodes.size(), 0);
     int64_t bytes = 0;
     for (const Param& p : params) bytes += p.count * p.bits / 8;
-    budget_ = kMostCopies * bytes + kSmallCopies;
-    out_.ir.most_kept = budget_ / static_cast<int64_t>(sizeof(int32_t));
+    budget_ = kMaxCopies * bytes + kSmallCopies;
+    out_.ir.max_kept = budget_ / static_cast<int64_t>(sizeof(int32_t));
   }
 
   Lowered run() {
@@ -179,12 +179,12 @@ class Lowering {
 
   // ---- windows
 
-  static bool grows_little(const Dims& d, const Border& b) {
-    return (d.h + b.top + b.bottom) * (d.w + b.left + b.right) <= kMostBorder * d.h * d.w + kMostTaps;
+  static bool grows_little(const Dims& d, const Padding& b) {
+    return (d.h + b.top + b.bottom) * (d.w + b.left + b.right) <= kMaxPadding * d.h * d.w + kMaxTaps;
   }
 
   // A window without weights: each node keeps the addresses of its taps.
-  bool takes_taps(int64_t taps) { return taps <= kMostTaps && spend(taps * static_cast<int64_t>(sizeof(int64_t))); }
+  bool takes_taps(int64_t taps) { return taps <= kMaxTaps && spend(taps * static_cast<int64_t>(sizeof(int64_t))); }
 
   const int8_t* weights(const Param& p) {
     if (p.bits == 8) return reinterpret_cast<const int8_t*>(p.data);
@@ -204,10 +204,10 @@ class Lowering {
     spec.stride_h = a.strides[0], spec.stride_w = a.strides[1];
     spec.dilation_h = a.dilation[0], spec.dilation_w = a.dilation[1];
     spec.groups = a.groups;
-    const Border border{a.padding[0], a.padding[1], a.padding[0], a.padding[1], 0};
-    if (spec.kernel_h * spec.kernel_w > kMostTaps || !grows_little(in, border)) return kNone;
+    const Padding padding{a.padding[0], a.padding[1], a.padding[0], a.padding[1], 0};
+    if (spec.kernel_h * spec.kernel_w > kMaxTaps || !grows_little(in, padding)) return kNone;
     const Shape& y = shape(node.first_entry);
-    return convolution(node, x, spec, border, {y[0], y[2], y[3], y[1]});
+    return convolution(node, x, spec, padding, {y[0], y[2], y[3], y[1]});
   }
 
   // A dense layer is a convolution whose window is all of its input.
@@ -217,7 +217,7 @@ class Lowering {
     const Dims in = ir()[x].dims;
     ConvSpec spec;
     spec.kernel_h = in.h, spec.kernel_w = in.w;
-    if (in.h * in.w > kMostTaps) return kNone;
+    if (in.h * in.w > kMaxTaps) return kNone;
     return convolution(node, x, spec, {}, {in.n, 1, 1, shape(node.first_entry)[1]});
   }
 
@@ -229,7 +229,7 @@ class Lowering {
     return s.groups * up(out / s.groups, kPanel) * up(in / s.groups, kRun) * s.kernel_h * s.kernel_w;
   }
 
-  int convolution(const Node& node, int x, ConvSpec spec, Border border, Dims out) {
+  int convolution(const Node& node, int x, ConvSpec spec, Padding padding, Dims out) {
     const Param& w = param(node.input_entries[1]);
     if (!spend(packed_bytes(spec, ir()[x].dims.c, out.c) + w.count) || !spend_integers(out.c)) return kNone;
     spec.weights = weights(w);
@@ -245,9 +245,9 @@ class Lowering {
     v.dims = out;
     v.inputs = {x};
     v.conv = spec;
-    v.border = border;
+    v.padding = padding;
     Range in = ir()[x].range;
-    if (!border.empty()) in = {std::min<int64_t>(in.low, 0), std::max<int64_t>(in.high, 0)};
+    if (!padding.empty()) in = {std::min<int64_t>(in.low, 0), std::max<int64_t>(in.high, 0)};
     v.range = sums(spec, out.c, w.count / out.c, in);
     const int64_t bound = int_max(precision(node.first_entry));
     v.range = {std::max(v.range.low, -bound), std::min(v.range.high, bound)};
@@ -284,12 +284,12 @@ class Lowering {
     v.inputs = {x};
     v.conv.kernel_h = a.pool_size[0], v.conv.kernel_w = a.pool_size[1];
     v.conv.stride_h = a.strides[0], v.conv.stride_w = a.strides[1];
-    const auto behind = [](int64_t out, int64_t stride, int64_t pool, int64_t pad, int64_t extent) {
+    const auto after = [](int64_t out, int64_t stride, int64_t pool, int64_t pad, int64_t extent) {
       return std::max<int64_t>(0, (out - 1) * stride + pool - pad - extent);
     };
-    v.border = {a.pad(0), a.pad(1), behind(v.dims.h, a.strides[0], a.pool_size[0], a.pad(0), in.h),
-                behind(v.dims.w, a.strides[1], a.pool_size[1], a.pad(1), in.w), INT32_MIN};
-    if (!takes_taps(a.pool_size[0] * a.pool_size[1]) || !grows_little(in, v.border)) return kNone;
+    v.padding = {a.pad(0), a.pad(1), after(v.dims.h, a.strides[0], a.pool_size[0], a.pad(0), in.h),
+                 after(v.dims.w, a.strides[1], a.pool_size[1], a.pad(1), in.w), INT32_MIN};
+    if (!takes_taps(a.pool_size[0] * a.pool_size[1]) || !grows_little(in, v.padding)) return kNone;
     return ir().make(std::move(v));
   }
 
@@ -309,7 +309,7 @@ class Lowering {
     v.range = {(ir()[x].range.low) * count, (ir()[x].range.high) * count};
     v.inputs = {x};
     v.conv.kernel_h = in.h, v.conv.kernel_w = in.w;
-    if (!takes_taps(count) || v.range.high + kByteZero * count > INT32_MAX) return kNone;
+    if (!takes_taps(count) || v.range.high + kZeroPoint * count > INT32_MAX) return kNone;
     return ir().make(std::move(v));
   }
 
@@ -331,7 +331,7 @@ class Lowering {
     const auto rank = static_cast<int64_t>(shape(node.first_entry).size());
     const int64_t axis = normal_axis(static_cast<const AxisAttrs&>(*node.attrs).axis, rank, "axis");
     if (rank != 4 && rank != 2) return kNone;
-    if (axis >= 2) return border(node, axis);
+    if (axis >= 2) return pad(node, axis);
     if (axis != 1) return kNone;
     Value v;
     v.kind = Kind::kConcat;
@@ -349,10 +349,10 @@ class Lowering {
     return ir().make(std::move(v));
   }
 
-  // Rows or columns of one constant before and behind a tensor.
-  int border(const Node& node, int64_t axis) {
+  // Rows or columns of one constant before and after a tensor.
+  int pad(const Node& node, int64_t axis) {
     int x = kNone;
-    int64_t before = 0, behind = 0;
+    int64_t before = 0, after = 0;
     bool found = false, any = false;
     int32_t constant = 0;
     for (int64_t e : node.input_entries) {
@@ -368,24 +368,24 @@ class Lowering {
         if (any && p[i] != constant) return kNone;
         any = true, constant = p[i];
       }
-      (found ? behind : before) += shape(e)[static_cast<size_t>(axis)];
+      (found ? after : before) += shape(e)[static_cast<size_t>(axis)];
     }
     if (x == kNone) return kNone;
     if (!any) return x;
     Value v;
     const Value in = ir()[x];
-    v.kind = Kind::kBorder;
+    v.kind = Kind::kPad;
     v.dims = in.dims;
-    v.border.value = constant;
+    v.padding.value = constant;
     int inner = x;
-    if (in.kind == Kind::kBorder && in.border.value == constant) {
-      v.border = in.border;  // one border around both
+    if (in.kind == Kind::kPad && in.padding.value == constant) {
+      v.padding = in.padding;  // one padding around both
       inner = in.inputs[0];
     }
-    (axis == 2 ? v.dims.h : v.dims.w) += before + behind;
-    (axis == 2 ? v.border.top : v.border.left) += before;
-    (axis == 2 ? v.border.bottom : v.border.right) += behind;
-    if (!grows_little(ir()[inner].dims, v.border)) return kNone;
+    (axis == 2 ? v.dims.h : v.dims.w) += before + after;
+    (axis == 2 ? v.padding.top : v.padding.left) += before;
+    (axis == 2 ? v.padding.bottom : v.padding.right) += after;
+    if (!grows_little(ir()[inner].dims, v.padding)) return kNone;
     v.range = {std::min<int64_t>(in.range.low, constant), std::max<int64_t>(in.range.high, constant)};
     v.inputs = {inner};
     return ir().make(std::move(v));

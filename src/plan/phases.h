@@ -35,7 +35,7 @@ struct Home {
 // Which values lie inside of the tensors of others, and the padding of these tensors.
 struct Layout {
   std::map<int, Home> homes;     // of values that lie inside of others
-  std::map<int, Border> borders;  // by root
+  std::map<int, Padding> paddings;  // by root
 
   Home home(int v) const {
     const auto it = homes.find(v);

@@ -27,7 +27,7 @@ class Reuse {
   void run() {
     for (int v = 0; v < ir_.size(); ++v) {
       const bool moves = grouping_.stored[v] && is_elementwise(ir_[v].kind) &&
-                         layout_.root(v) == v && layout_.borders.count(v) == 0;
+                         layout_.root(v) == v && layout_.paddings.count(v) == 0;
       const int t = moves ? dying_input(v) : kNone;
       if (t != kNone) layout_.homes[v] = {layout_.root(t), 0};
     }
@@ -51,8 +51,8 @@ class Reuse {
   bool ends_in_place(int t, int v) const {
     const int g = grouping_.group[v], r = layout_.root(t);
     const Value& whole = ir_[r];
-    if (grouping_.needed[t] || layout_.borders.count(r)) return false;
-    if (whole.kind == Kind::kConcat || whole.kind == Kind::kBorder) return false;
+    if (grouping_.needed[t] || layout_.paddings.count(r)) return false;
+    if (whole.kind == Kind::kConcat || whole.kind == Kind::kPad) return false;
     if (!(whole.dims == ir_[v].dims) || storage_for(whole.range) != storage_for(ir_[v].range))
       return false;
     if (last_user_[t] != g) return false;
@@ -137,8 +137,8 @@ std::map<int64_t, Block> entry_lives(const Graph& graph, const Params& params,
 
 // The tensor of a root, in a block that begins at 0.
 View view_in_block(const Value& value, const Layout& layout, int root) {
-  const auto it = layout.borders.find(root);
-  const Border b = it == layout.borders.end() ? Border{} : it->second;
+  const auto it = layout.paddings.find(root);
+  const Padding b = it == layout.paddings.end() ? Padding{} : it->second;
   View view;
   view.storage = storage_for(value.range);
   view.dims = value.dims;
@@ -156,12 +156,12 @@ std::map<int, Fill> find_fills(const Grouping& grouping, const Layout& layout,
   std::set<int> filled;  // roots
   const auto write = [&](int v) {
     const int r = layout.root(v);
-    const auto it = layout.borders.find(r);
-    if (it == layout.borders.end() || !filled.insert(r).second) return;
-    Border b = it->second;
+    const auto it = layout.paddings.find(r);
+    if (it == layout.paddings.end() || !filled.insert(r).second) return;
+    Padding b = it->second;
     const View& inside = views.at(r);
     const Storage storage = inside.storage;
-    b.value = b.value == INT32_MIN ? lowest_code(storage) : b.value + zero_code(storage);
+    b.value = b.value == INT32_MIN ? lowest_code(storage) : b.value + zero_point(storage);
     fills[v] = {inside, b};
   };
   for (const Group& group : grouping.groups) {

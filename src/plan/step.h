@@ -2,9 +2,9 @@
 //
 // Tensors are (images, height, width, channels) with adjacent channels. A step
 // produces one vector v of int32 per output pixel (from a convolution, a
-// window, or a tensor read) and runs a short program on it, element by element,
+// window, or a tensor read) and runs a short epilogue on it, element by element,
 // while v is in registers. The planner has proven that no operation of a
-// program overflows int32 and that what is stored fits, so the order of
+// epilogue overflows int32 and that what is stored fits, so the order of
 // execution is free.
 #pragma once
 
@@ -14,13 +14,13 @@
 namespace cvm {
 
 // How a tensor's integers lie in memory. kByte holds value + 128 in an
-// unsigned byte, which is what byte dot products take; the programs work on
+// unsigned byte, which is what byte dot products take; the epilogues work on
 // these codes, so that the 128 mostly melts into another constant.
 enum class Storage : uint8_t { kByte, kShort, kInt };
 
 constexpr int64_t bytes_of(Storage s) { return s == Storage::kByte ? 1 : s == Storage::kShort ? 2 : 4; }
-constexpr int32_t kByteZero = 128;
-constexpr int32_t zero_code(Storage s) { return s == Storage::kByte ? kByteZero : 0; }
+constexpr int32_t kZeroPoint = 128;
+constexpr int32_t zero_point(Storage s) { return s == Storage::kByte ? kZeroPoint : 0; }
 constexpr int32_t lowest_code(Storage s) {
   return s == Storage::kByte ? 0 : s == Storage::kShort ? INT16_MIN : INT32_MIN;
 }

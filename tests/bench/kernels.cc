@@ -40,7 +40,7 @@ constexpr Shape kShapes[] = {
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// A layer whose every piece is one of the largest, with a usual program behind.
+// A layer whose every piece is one of the largest, with a usual epilogue after.
 struct Layer {
   const Isa& isa;
   Shape s;

@@ -25,7 +25,7 @@ extern const Isa kAvxVnniOfAvx512;  // avxvnni.cc, compiled for AVX-512
 
 namespace {
 
-constexpr int kSlots = 4;  // that programs use
+constexpr int kSlots = 4;  // that epilogues use
 
 std::mt19937_64 generator;
 
@@ -83,8 +83,8 @@ void write(char* p, Storage s, int32_t v) {
 
 int32_t wrap(int64_t x) { return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(x))); }
 
-// A random program with its tensors, constants and tables.
-struct Program {
+// A random epilogue with its tensors, constants and tables.
+struct Epilogue {
   static constexpr int kTensors = 4;
   std::vector<MapOp> ops;
   std::vector<std::vector<int32_t>> constants;  // and tables
@@ -95,7 +95,7 @@ struct Program {
   int64_t depth;  // channels of a tensor
   int pixels;
 
-  Program(const Piece& piece, bool loads)
+  Epilogue(const Piece& piece, bool loads)
       : slots(kSlots * kSlotElements), depth(piece.channel + piece.channels + pick(0, 1) * pick(0, 40)), pixels(piece.pixels) {
     for (int t = 0; t < kTensors; ++t) {
       storage[t] = one_of({Storage::kByte, Storage::kShort, Storage::kInt});
@@ -107,7 +107,7 @@ struct Program {
     for (int64_t n = pick(0, 12); n > 0; --n) add(static_cast<OpCode>(pick(0, static_cast<int64_t>(OpCode::kLookUp))));
     add(OpCode::kStore);
   }
-  Program(const Program& other) = delete;
+  Epilogue(const Epilogue& other) = delete;
 
   void place() {
     for (int t = 0; t < kTensors; ++t)
@@ -188,16 +188,16 @@ void require(bool good, const Isa& isa, const Piece& piece) {
 // Runs kernel(piece) and compares all tensors with those of value(pixel, channel).
 template <class AnyPiece, class Kernel, class Value>
 void check(const Isa& isa, AnyPiece& piece, bool loads, Kernel kernel, Value value) {
-  Program program(piece, loads);
-  piece.ops = program.ops.data();
-  piece.num_ops = static_cast<int>(program.ops.size());
-  piece.places = program.places;
-  piece.slots = program.slots.data();
-  std::vector<Memory> expected = program.tensors;
+  Epilogue epilogue(piece, loads);
+  piece.ops = epilogue.ops.data();
+  piece.num_ops = static_cast<int>(epilogue.ops.size());
+  piece.places = epilogue.places;
+  piece.slots = epilogue.slots.data();
+  std::vector<Memory> expected = epilogue.tensors;
   for (int i = 0; i < piece.pixels; ++i)
-    for (int64_t c = 0; c < piece.channels; ++c) program.run(value(i, c), i, piece.channel + c, expected);
+    for (int64_t c = 0; c < piece.channels; ++c) epilogue.run(value(i, c), i, piece.channel + c, expected);
   kernel(piece);
-  for (size_t t = 0; t < expected.size(); ++t) require(expected[t].data == program.tensors[t].data, isa, piece);
+  for (size_t t = 0; t < expected.size(); ++t) require(expected[t].data == epilogue.tensors[t].data, isa, piece);
 }
 
 void shape(Piece& piece, int pixels, int channels, int64_t multiple) {

@@ -6,7 +6,7 @@
 // same reason nothing of the standard library with linkage of its own is used.
 //
 // V::kLanes int32 values are one V::Reg. A tile of P pixels times N registers
-// of channels is summed up in registers, then the program runs on it there.
+// of channels is summed up in registers, then the epilogue runs on it there.
 // All loops over p and n are unrolled; the array of registers vanishes.
 //
 // What V must have, beside the arithmetic of the same names as in MapOp:
@@ -57,7 +57,7 @@ constexpr bool kSplits = V::kPairLimit < kNoPairLimit;
 template <class V>
 constexpr int kPixels = V::kTile < CVM_MOST_PIXELS ? V::kTile : CVM_MOST_PIXELS;
 
-// ---- tiles and programs -----------------------------------------------------
+// ---- tiles and epilogues ----------------------------------------------------
 
 template <class V, int P, int N>
 struct Tile {
@@ -145,7 +145,7 @@ CVM_INLINE void with_constant(Tile<V, P, N>& t, const MapOp& op, const Channels<
 }
 
 template <class V, int P, int N>
-CVM_INLINE void run_program(Tile<V, P, N>& t, const Piece& piece) {
+CVM_INLINE void run_epilogue(Tile<V, P, N>& t, const Piece& piece) {
   using Reg = typename V::Reg;
   const Channels<V, N> c(piece);
   const auto add = [](Reg a, Reg b) { return V::add(a, b); };
@@ -209,10 +209,10 @@ CVM_INLINE void run_program(Tile<V, P, N>& t, const Piece& piece) {
 // A packed panel: for every 4 of depth, the 4 weights of each of its channels.
 //
 // Where V splits, two adjacent weights whose products could overflow are
-// halved, and what is left of them lies behind the panel: the depths of such
+// halved, and what is left of them lies after the panel: the depths of such
 // groups in ascending order, ended by a depth never reached, each with its
 // weights. Where that is too often and V has Pairs, there are 2 weights of each
-// channel for every 2 of depth instead, and kPairs behind the panel.
+// channel for every 2 of depth instead, and kPairs after the panel.
 constexpr int kGroup = 4;
 constexpr int32_t kNoDepth = INT32_MAX;
 constexpr int32_t kPairs = -1;
@@ -271,7 +271,7 @@ void pack(const int8_t* rows, int64_t channels, int64_t depth, void* to) {
   if (!kSplits<V>) return;
   std::memcpy(depths + rests * sizeof kNoDepth, &kNoDepth, sizeof kNoDepth);
   // 4 products take 3 instructions, or 4 as pairs.
-  if (!kWidens<V> || depth > kMostWidened || 3 * rests * kGroup < depth) return;
+  if (!kWidens<V> || depth > kMaxWidened || 3 * rests * kGroup < depth) return;
   std::memcpy(depths, &kPairs, sizeof kPairs);
   std::memset(panel, 0, static_cast<size_t>(depth * kPanel<V>));
   for (int64_t k = 0; k < depth; k += 2)
@@ -335,9 +335,9 @@ CVM_INLINE void conv_sums(Tile<V, P, N>& t, const ConvPiece& piece) {
 
   const int8_t* weights = static_cast<const int8_t*>(piece.weights);
   const int64_t depth = piece.num_taps * piece.run;
-  const int8_t* const behind = weights + depth * kPanel<V>;
-  const int32_t* rest_depths = reinterpret_cast<const int32_t*>(behind);
-  const int8_t* rest = behind + (kSplits<V> ? depths_bytes<V>(depth) : 0);
+  const int8_t* const after = weights + depth * kPanel<V>;
+  const int32_t* rest_depths = reinterpret_cast<const int32_t*>(after);
+  const int8_t* rest = after + (kSplits<V> ? depths_bytes<V>(depth) : 0);
   if constexpr (kWidens<V>)
     if (*rest_depths == kPairs) return pair_sums(t, piece);
   for (int64_t tap = 0; tap < piece.num_taps; ++tap) {
@@ -504,7 +504,7 @@ CVM_INLINE void window_any(Tile<V, P, N>& t, const WindowPiece& piece) {
 
 enum class Source { kConv, kDepthwise, kWindow, kMap };
 
-// One function for all sources of values, which share the code of the program.
+// One function for all sources of values, which share the code of the epilogue.
 template <class V, int P, int N>
 void run_tile(Source source, const Piece& piece) {
   Tile<V, P, N> t;
@@ -517,7 +517,7 @@ void run_tile(Source source, const Piece& piece) {
   } else {
     if constexpr (N == 1) depthwise_any(t, static_cast<const DepthwisePiece&>(piece));
   }
-  run_program(t, piece);
+  run_epilogue(t, piece);
 }
 
 // The functions for each number of pixels.

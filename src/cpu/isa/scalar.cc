@@ -21,7 +21,7 @@ struct Scalar {
   using Mask = int;
   static Mask first(int n) { return n; }
 
-  // Values behind the channels of a piece may be anything: they wrap.
+  // Values after the channels of a piece may be anything: they wrap.
   template <class F>
   CVM_INLINE static Reg each(Reg a, Reg b, F f) {
     Reg c;

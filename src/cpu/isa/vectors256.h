@@ -99,7 +99,7 @@ struct Vectors256 {
     return _mm_packus_epi16(x, x);
   }
 
-  // The first elements of 8 bytes at p, and nothing behind them, in at most 3 accesses.
+  // The first elements of 8 bytes at p, and nothing after them, in at most 3 accesses.
   template <class Half, class T>
   CVM_INLINE static uint64_t read(const T* p) {
     Half x;
