@@ -126,7 +126,7 @@ class Emitter {
         storage == Storage::kByte ? Range{0, 255} : Range{INT16_MIN, INT16_MAX};
     const Value& top = ir_[code];
     const bool limits = storage != Storage::kInt && top.kind == Kind::kMap &&
-                        top.code == OpCode::kMin && !top.constant.channels &&
+                        top.primitive == Primitive::kMin && !top.constant.channels &&
                         top.constant.value == held.high &&
                         ir_[top.inputs[0]].range.low >= held.low;
     return limits ? top.inputs[0] : code;
@@ -134,8 +134,9 @@ class Emitter {
 
   // What a convolution's sums get added first, they start from.
   void start_from_bias() {
-    if (step_.epilogue.empty() || step_.epilogue[0].code != OpCode::kAdd) return;
+    if (step_.epilogue.empty()) return;
     const MapOp first = step_.epilogue[0];
+    if (first.primitive != Primitive::kAdd || first.operand != Operand::kConstant) return;
     const int32_t* const own = step_.conv.bias;
     std::vector<int32_t> bias(static_cast<size_t>(step_.dims.c));
     for (size_t c = 0; c < bias.size(); ++c)

@@ -90,19 +90,6 @@ std::map<int, int> assign_slots(const Ir& ir, const Schedule& s, int* count) {
   return slots;
 }
 
-OpCode tensor_code(OpCode code, bool swapped) {
-  return code == OpCode::kSubTensor && swapped ? OpCode::kReverseSubTensor : code;
-}
-
-OpCode slot_code(OpCode code, bool swapped) {
-  switch (code) {
-    case OpCode::kAddTensor: return OpCode::kAddSlot;
-    case OpCode::kSubTensor: return swapped ? OpCode::kReverseSubSlot : OpCode::kSubSlot;
-    case OpCode::kMulTensor: return OpCode::kMulSlot;
-    default: return OpCode::kMaxSlot;
-  }
-}
-
 class Writer {
  public:
   Writer(const Ir& ir, const Codes& codes, const Schedule& schedule, Step* step)
@@ -115,12 +102,12 @@ class Writer {
       compute(v);
       current_ = v;
       for (auto [it, end] = schedule_.stores.equal_range(v); it != end; ++it)
-        on_tensor(OpCode::kStore, it->second);
-      if (schedule_.saved.count(v)) op(OpCode::kSave).index = slots_.at(v);
+        on_tensor(Primitive::kStore, it->second);
+      if (schedule_.saved.count(v)) on_slot(Primitive::kStore, v);
     }
     for (const auto& [v, tensor] : schedule_.late) {
       bring(v);
-      on_tensor(OpCode::kStore, tensor);
+      on_tensor(Primitive::kStore, tensor);
     }
   }
 
@@ -129,15 +116,13 @@ class Writer {
     const Value& value = ir_[v];
     if (value.kind == Kind::kMap) {
       bring(value.inputs[0]);
-      MapOp& o = op(value.code);
+      MapOp& o = op(value.primitive, Operand::kConstant);
       o.value = value.constant.value, o.channels = value.constant.channels, o.table = value.table;
     } else if (value.kind == Kind::kJoin) {
       const bool swapped = current_ == value.inputs[1] && current_ != value.inputs[0];
       bring(value.inputs[swapped ? 1 : 0]);
       const int other = value.inputs[swapped ? 0 : 1];
-      const auto read = codes_.reads.find(other);
-      if (read != codes_.reads.end()) on_tensor(tensor_code(value.code, swapped), read->second);
-      else op(slot_code(value.code, swapped)).index = slots_.at(other);
+      on_value(swapped ? facts(value.primitive).swapped : value.primitive, other);
     } else {
       bring(v);  // a read that is stored as it is, or what the window computes
     }
@@ -146,20 +131,25 @@ class Writer {
   // Makes v the current value.
   void bring(int v) {
     if (current_ == v) return;
-    const auto read = codes_.reads.find(v);
-    if (read != codes_.reads.end()) on_tensor(OpCode::kLoad, read->second);
-    else op(OpCode::kRestore).index = slots_.at(v);
+    on_value(Primitive::kLoad, v);
     current_ = v;
   }
 
-  MapOp& op(OpCode code) {
-    step_.epilogue.push_back({});
-    step_.epilogue.back().code = code;
+  MapOp& op(Primitive primitive, Operand operand) {
+    step_.epilogue.push_back({primitive, operand});
     return step_.epilogue.back();
   }
 
-  void on_tensor(OpCode code, int tensor) {
-    MapOp& o = op(code);
+  // On a value that was computed before, or lies in a tensor.
+  void on_value(Primitive primitive, int v) {
+    const auto read = codes_.reads.find(v);
+    read != codes_.reads.end() ? on_tensor(primitive, read->second) : on_slot(primitive, v);
+  }
+
+  void on_slot(Primitive primitive, int v) { op(primitive, Operand::kSlot).index = slots_.at(v); }
+
+  void on_tensor(Primitive primitive, int tensor) {
+    MapOp& o = op(primitive, Operand::kTensor);
     o.index = tensor;
     o.storage = step_.tensors[tensor].storage;
   }

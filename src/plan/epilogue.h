@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "plan/ir.h"
+#include "ir/ir.h"
 #include "plan/plan.h"
 
 namespace cvm {

@@ -11,7 +11,7 @@ namespace {
 int copy_of(int v, Ir* ir) {
   Value copy;
   copy.kind = Kind::kMap;
-  copy.code = OpCode::kLoad;
+  copy.primitive = Primitive::kLoad;
   copy.dims = (*ir)[v].dims;
   copy.range = (*ir)[v].range;
   copy.inputs = {v};

@@ -6,13 +6,12 @@
 #include <vector>
 
 #include "graph/graph.h"
-#include "plan/ir.h"
+#include "ir/ir.h"
 #include "plan/lower.h"
 #include "plan/plan.h"
 
 namespace cvm {
 
-constexpr int kNone = -1;
 constexpr size_t kMaxMembers = 48;  // of a step; more live values do not stay near the registers
 
 inline bool is_window(Kind k) {

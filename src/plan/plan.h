@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "ir/ir.h"
 #include "plan/arena.h"
-#include "plan/ir.h"
 #include "plan/lower.h"
 #include "plan/step.h"
 

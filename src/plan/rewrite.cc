@@ -12,7 +12,8 @@ std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed) {
   return computing_order(ir, needed, &done);
 }
 
-std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed, std::vector<char>* done) {
+std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed,
+                                 std::vector<char>* done) {
   constexpr char kUnderWay = 1, kDone = 2;
   std::vector<int> order;
   std::vector<int> stack(needed.rbegin(), needed.rend());
@@ -44,20 +45,18 @@ int64_t stored_bytes(const Value& v) { return bytes_of(storage_for(v.range)); }
 
 bool is_elementwise(const Value& v) { return v.kind == Kind::kMap || v.kind == Kind::kJoin; }
 
-bool never_decreases(const Value& v) {
-  switch (v.code) {
-    case OpCode::kAdd: case OpCode::kMax: case OpCode::kMin: case OpCode::kFloorShift:
-    case OpCode::kLeftShift: case OpCode::kAddTensor: case OpCode::kMaxTensor: return true;
-    case OpCode::kMul:
-      return v.constant.channels
-                 ? std::all_of(v.constant.channels, v.constant.channels + v.dims.c, [](int32_t c) { return c >= 0; })
-                 : v.constant.value >= 0;
-    default: return false;
+bool never_decreases(const Ir& ir, int v) {
+  const Value& value = ir[v];
+  switch (facts(value.primitive).order) {
+    case Order::kAny: break;
+    case Order::kKept: return true;
+    case Order::kKeptByFactor: return value.kind == Kind::kMap && ir.spread(value).low >= 0;
   }
+  return false;
 }
 
-// Whether a pool can be a part of the convolution whose results it takes. Then the rows that a window covers are
-// computed at a time, and threads that share the work compute some twice.
+// Whether a pool can be a part of the convolution whose results it takes. Then the rows that a
+// window covers are computed at a time, and threads that share the work compute some twice.
 bool takes_pool(const Value& conv, const Value& pool) {
   constexpr int64_t kMaxPixels = 1024, kMaxShared = 3;
   const ConvSpec& window = pool.conv;
@@ -72,7 +71,8 @@ class Rearranging {
 
   void run() {
     max_values_ = kMaxGrowth * ir_.size();
-    // A move takes a pool or concat nearer to the end of the graph, where the next pass may find more to do.
+    // A move takes a pool or concat nearer to the end of the graph, where the next pass may find
+    // more to do.
     bool moved = true;
     for (int passes = 0; moved && passes < kMaxPasses; ++passes) {
       moved = false;
@@ -92,14 +92,15 @@ class Rearranging {
     for (int v : order_)
       for (int in : ir_[v].inputs) users_[static_cast<size_t>(in)].push_back(v);
     place_.assign(static_cast<size_t>(ir_.size()), 0);
-    for (size_t i = 0; i < order_.size(); ++i) place_[static_cast<size_t>(order_[i])] = static_cast<int>(i);
+    for (size_t i = 0; i < order_.size(); ++i)
+      place_[static_cast<size_t>(order_[i])] = static_cast<int>(i);
     outside_.assign(static_cast<size_t>(ir_.size()), 0);
     for (int v : needed_) outside_[static_cast<size_t>(v)] = 1;
     replaced_.clear();
   }
 
-  // What stands for v since this pass began. Moves are independent: a region belongs to one of them, so that
-  // what find_users() found stays true of all that later ones look at.
+  // What stands for v since this pass began. Moves are independent: a region belongs to one of
+  // them, so that what find_users() found stays true of all that later ones look at.
   int current(int v) const {
     const auto it = replaced_.find(v);
     return it == replaced_.end() ? v : it->second;
@@ -113,12 +114,16 @@ class Rearranging {
 
   // Moves a pool in front of the operations that follow a convolution, of which it becomes a part.
   bool move_into_conv(int v) {
-    const auto is_used_once = [&](int u) { return !outside_[static_cast<size_t>(u)] && users(u).size() == 1; };
+    const auto is_used_once = [&](int u) {
+      return !outside_[static_cast<size_t>(u)] && users(u).size() == 1;
+    };
     std::vector<int> chain;
     int u = ir_[v].inputs[0];
-    for (; is_used_once(u) && ir_[u].kind == Kind::kMap && never_decreases(ir_[u]); u = ir_[u].inputs[0])
+    for (; is_used_once(u) && ir_[u].kind == Kind::kMap && never_decreases(ir_, u);
+         u = ir_[u].inputs[0])
       chain.push_back(u);
-    if (!is_used_once(u) || !takes_pool(ir_[u], ir_[v]) || ir_.size() + static_cast<int>(chain.size()) >= max_values_)
+    if (!is_used_once(u) || !takes_pool(ir_[u], ir_[v]) ||
+        ir_.size() + static_cast<int>(chain.size()) >= max_values_)
       return false;
     Value conv = ir_[u];
     const Value& pool = ir_[v];
@@ -145,18 +150,21 @@ class Rearranging {
     inside.insert(v);
     const auto leaves = [&](int u) {
       return outside_[static_cast<size_t>(u)] ||
-             std::any_of(users(u).begin(), users(u).end(), [&](int user) { return inside.count(user) == 0; });
+             std::any_of(users(u).begin(), users(u).end(),
+                         [&](int user) { return inside.count(user) == 0; });
     };
     if (leaves(v)) return false;
     std::vector<int> exits;
     int64_t bytes = 0;
     for (int u : region)
       if (leaves(u)) exits.push_back(u), bytes += stored_bytes(ir_[u]);
-    // What leaves in several forms costs more than maxima of 32 bits, computed before there are several.
+    // What leaves in several forms costs more than maxima of 32 bits, computed before.
     if (pools && exits.size() > 1 && move_into_conv(v)) return true;
     const int64_t before = stored_bytes(pools ? ir_[current(ir_[v].inputs[0])] : ir_[v]);
-    if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before)) return false;
-    const auto copies = static_cast<int64_t>(region.size()) * (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));
+    if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before))
+      return false;
+    const auto copies = static_cast<int64_t>(region.size()) *
+                        (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));
     if (ir_.size() + copies > max_values_ || (!pools && !has_room(v, region))) return false;
     pools ? pool_last(v, region, exits) : concat_last(v, region, exits[0]);
     return true;
@@ -164,7 +172,8 @@ class Rearranging {
 
   // Whether the constants of a region may be cut for the inputs of a concatenation.
   bool has_room(int v, const std::vector<int>& region) const {
-    const auto cut = std::count_if(region.begin(), region.end(), [&](int u) { return ir_[u].constant.channels != nullptr; });
+    const auto cut = std::count_if(region.begin(), region.end(),
+                                   [&](int u) { return ir_[u].constant.channels != nullptr; });
     const auto padding = kChannelPadding * static_cast<int64_t>(ir_[v].inputs.size());
     return ir_.has_room(cut * (ir_[v].dims.c + padding));
   }
@@ -181,7 +190,7 @@ class Rearranging {
       const int u = order_[static_cast<size_t>(*places.begin())];
       places.erase(places.begin());
       const Value& value = ir_[u];
-      const bool belongs = is_elementwise(value) && (!pools || never_decreases(value)) &&
+      const bool belongs = is_elementwise(value) && (!pools || never_decreases(ir_, u)) &&
                            std::all_of(value.inputs.begin(), value.inputs.end(),
                                        [&](int in) { return inside.count(in) != 0; });
       if (!belongs) continue;

@@ -25,8 +25,8 @@ struct Piece {
 };
 constexpr int64_t kSlotElements = kMaxPixels * 64;
 
-// v[i][c] = bias[c] + sum over taps t and k < run of (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k],
-// in = unsigned bytes.
+// v[i][c] = bias[c] + sum over taps t and k < run of
+// (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k], in = unsigned bytes.
 // Up to 3 bytes after the last real byte of a run are read and multiplied by 0.
 struct Widened;
 struct ConvPiece : Piece {
@@ -39,8 +39,8 @@ struct ConvPiece : Piece {
   Widened* widened = nullptr;  // if the instruction set widens
 };
 
-// The inputs of the pixels of a piece in 16 bits, made when a panel first needs them; panels deeper than kMaxWidened
-// never do.
+// The inputs of the pixels of a piece in 16 bits, made when a panel first needs them; panels deeper
+// than kMaxWidened never do.
 constexpr int64_t kMaxWidened = 1 << 16;
 struct Widened {
   int16_t* inputs;  // [pixel][tap][k]
@@ -74,15 +74,17 @@ struct Isa {
   int conv_pixels;       // most pixels of a ConvPiece
   int panel;             // channels of a ConvPiece
   int map_pixels, map_channels;              // most of a map or window piece
-  int depthwise_pixels, depthwise_channels;  // most of a DepthwisePiece; channels: also the multiple to cut at
+  // Most of a DepthwisePiece; channels are cut at multiples.
+  int depthwise_pixels, depthwise_channels;
 
-  // Packed size in bytes of one panel of that depth (a multiple of 4), and packing: `rows` holds `channels` <= panel
-  // rows of `depth` weights; missing channels are zero.
+  // Packed size in bytes of one panel of that depth (a multiple of 4), and packing: `rows` holds
+  // `channels` <= panel rows of `depth` weights; missing channels are zero.
   int64_t (*panel_bytes)(int64_t depth);
   void (*pack)(const int8_t* rows, int64_t channels, int64_t depth, void* to);
   // Weights of all channels, given as [channel][kernel_h][kernel_w].
   int64_t (*depthwise_bytes)(int64_t channels, int kernel_h, int kernel_w);
-  void (*pack_depthwise)(const int8_t* weights, int64_t channels, int kernel_h, int kernel_w, void* to);
+  void (*pack_depthwise)(const int8_t* weights, int64_t channels, int kernel_h, int kernel_w,
+                         void* to);
 
   void (*conv)(const ConvPiece&);
   void (*depthwise)(const DepthwisePiece&);
