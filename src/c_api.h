@@ -168,7 +168,7 @@ CVM_API int CVMModelGetNode(void* net, int node, CVMNodeInfo* info);
 CVM_API int CVMModelGetNodeOutput(void* net, int node, int index, CVMTensorInfo* info);
 
 /* The same of all outputs, of all nodes, and of the outputs of all nodes, one
- * behind the other; and the nodes whose outputs these read, again of all nodes
+ * after the other; and the nodes whose outputs these read, again of all nodes
  * in a row. A model may have millions. */
 CVM_API int CVMModelGetOutputs(void* net, CVMTensorInfo* infos);
 CVM_API int CVMModelGetNodes(void* net, CVMNodeInfo* infos);

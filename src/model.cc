@@ -56,12 +56,12 @@ Model::~Model() = default;
 
 namespace {
 
-// A fused plan may take that many times the declared storage, for borders and
+// A fused plan may take that many times the declared storage, for padding and
 // copies, and a little more; if it wants to, all nodes run as kernels instead.
-constexpr int64_t kMostGrowth = 2;
+constexpr int64_t kMaxGrowth = 2;
 constexpr int64_t kSmallArena = 1 << 20;
 
-int thread_count(int asked) { return asked == 0 ? max_threads() : std::min(asked, kMostThreads); }
+int thread_count(int asked) { return asked == 0 ? max_threads() : std::min(asked, kMaxThreads); }
 
 Device known_device(int device) {
   if (device == static_cast<int>(Device::kGpu))
@@ -178,7 +178,7 @@ Params Model::read_parameters(const char* params, size_t length) const {
 void Model::make_steps(Device device, const Params& params) {
   const bool fuses = device == Device::kCpu;
   plan_ = fuses ? plan_fused(graph_, params) : plan_kernels(graph_);
-  if (fuses && plan_.bytes > kMostGrowth * storage_bytes_ + kSmallArena) plan_ = plan_kernels(graph_);
+  if (fuses && plan_.bytes > kMaxGrowth * storage_bytes_ + kSmallArena) plan_ = plan_kernels(graph_);
   for (const cvm::Step& planned : plan_.steps) {
     auto step = std::make_unique<Step>();
     step->node = planned.node;

@@ -40,7 +40,7 @@ struct Ending {
 } ending;
 
 void begin_child() {
-  // The threads of the parent's pool are not here, nor can its locks be trusted: it is left behind as it is.
+  // The threads of the parent's pool are not here, nor can its locks be trusted: it is left as it is.
   new (&process.pool) std::shared_ptr<ThreadPool>;
   ++process.forks;
   process.mutex.unlock();
@@ -64,7 +64,7 @@ int processors() { return static_cast<int>(std::thread::hardware_concurrency());
 // With the lock held.
 int thread_limit() {
   if (!process.max_threads) process.max_threads = from_environment("CVM_MAX_THREADS", 0);
-  return std::clamp(*process.max_threads ? *process.max_threads : processors(), 1, kMostThreads);
+  return std::clamp(*process.max_threads ? *process.max_threads : processors(), 1, kMaxThreads);
 }
 
 void check_count(const char* what, int value) {

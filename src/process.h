@@ -15,7 +15,7 @@
 
 namespace cvm {
 
-constexpr int kMostThreads = 256;  // that anyone may ask for
+constexpr int kMaxThreads = 256;  // that anyone may ask for
 
 std::mutex& process_mutex();
 

@@ -5,11 +5,11 @@
 namespace cvm {
 
 std::string to_string(const Shape& shape) {
-  constexpr size_t kMostShown = 16;  // a hostile file may list any number
+  constexpr size_t kMaxShown = 16;  // a hostile file may list any number
   std::string text = "(";
   for (size_t i = 0; i < shape.size(); ++i) {
     if (i) text += ", ";
-    if (i == kMostShown) return text + "...)";
+    if (i == kMaxShown) return text + "...)";
     text += std::to_string(shape[i]);
   }
   return text + (shape.size() == 1 ? ",)" : ")");

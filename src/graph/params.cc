@@ -110,7 +110,7 @@ std::vector<ParamTensor> parse_params(const char* data, size_t length) {
     logic_error("params: ", tensors.size(), " names, but ", count, " tensors");
   in.set_shortage(Status::kRuntime);
   for (ParamTensor& t : tensors) read_tensor(in, &t);
-  // What follows is ignored: the original's writer leaves stale bytes behind
+  // What follows is ignored: the original's writer leaves stale bytes after
   // when it saves a smaller dictionary after a larger one, so models in use
   // have them.
   return tensors;

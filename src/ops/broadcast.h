@@ -1,16 +1,21 @@
-// Broadcasting of two shapes, aligned at the last axis.
+// Operators of two tensors that are broadcast to one shape.
 #pragma once
 
-#include <array>
-
-#include "ops/operator.h"
+#include "ops/lowering.h"
 
 namespace cvm {
 
-// Logic error when an axis differs and neither extent is 1.
-Shape broadcast_shape(const Shape& a, const Shape& b);
+// `primitive` of two values of one shape, or of a value and a parameter that is one integer or one
+// for each of its channels.
+int lower_join(Lowering& lowering, Primitive primitive);
 
-// Element strides of `in` along each axis of `out`; 0 where it is repeated.
-std::array<int64_t, kMaxRank> broadcast_strides(const Shape& in, const Shape& out);
+template <Primitive primitive>
+int lower_join(Lowering& lowering) {
+  static_assert(facts(primitive).joins);
+  return lower_join(lowering, primitive);
+}
+
+// What a sum or a difference needs.
+std::vector<int> one_bit_more(const NodeInfo& node);
 
 }  // namespace cvm

@@ -8,8 +8,9 @@ namespace {
 
 std::vector<Operator> make_table() {
   std::vector<Operator> all;
-  for (auto family : {nn_operators, elemwise_operators, broadcast_operators, reduce_operators,
-                      transform_operators, vision_operators})
+  for (auto family : {broadcast_operators, concatenate_operators, conv_operators,
+                      elemwise_operators, pool_operators, reduce_operators, reshape_operators,
+                      select_operators, transform_operators, vision_operators})
     for (Operator& op : family()) all.push_back(std::move(op));
   return all;
 }

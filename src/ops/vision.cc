@@ -1,6 +1,4 @@
 // get_valid_counts and non_max_suppression.
-#include "ops/vision.h"
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -15,6 +13,10 @@ constexpr int kColumns = 6;  // class id, score, x1, y1, x2, y2
 constexpr int kId = 0, kScore = 1, kX1 = 2, kY1 = 3, kX2 = 4, kY2 = 5;
 
 // ---- get_valid_counts ------------------------------------------------------
+
+struct ValidCountsAttrs : Attrs {
+  int32_t score_threshold = 0;
+};
 
 std::vector<Shape> valid_counts_shape(const NodeInfo& n) {
   const Shape& x = n.in[0];
@@ -41,29 +43,37 @@ void valid_counts_kernel(const NodeInfo& n, const Buffers& b) {
   }
 }
 
+std::unique_ptr<Attrs> parse_valid_counts(const AttrText& text) {
+  auto a = std::make_unique<ValidCountsAttrs>();
+  AttrReader in(text);
+  in.optional("score_threshold", &a->score_threshold);
+  in.finish();
+  return a;
+}
+
+std::vector<int> valid_counts_precision(const NodeInfo& n) {
+  return {num_bits(size_of(n.in[0]) / n.in[0][0]), n.in_precision[0]};
+}
+
+// The filler -1 is not in Int(1).
+bool filler_fits(const NodeInfo& n) { return n.in_sound[0] && n.in_precision[0] >= 2; }
+
 Operator get_valid_counts() {
-  Operator op;
-  op.name = "get_valid_counts";
+  Operator op("get_valid_counts", takes<1>, valid_counts_shape, valid_counts_precision,
+              valid_counts_kernel, kByKernel, kOneThread);
   op.num_outputs = 2;
-  op.arity = [](const Attrs*) { return 1; };
-  op.parse = [](const AttrText& text) -> std::unique_ptr<Attrs> {
-    auto a = std::make_unique<ValidCountsAttrs>();
-    AttrReader in(text);
-    in.optional("score_threshold", &a->score_threshold);
-    in.finish();
-    return a;
-  };
-  op.shape = valid_counts_shape;
-  op.precision = [](const NodeInfo& n) {
-    return std::vector<int>{num_bits(size_of(n.in[0]) / n.in[0][0]), n.in_precision[0]};
-  };
-  // The filler -1 is not in Int(1).
-  op.sound = [](const NodeInfo& n) { return n.in_sound[0] && n.in_precision[0] >= 2; };
-  op.kernel = valid_counts_kernel;
+  op.parse = parse_valid_counts;
+  op.sound = filler_fits;
   return op;
 }
 
 // ---- non_max_suppression ---------------------------------------------------
+
+struct NmsAttrs : Attrs {
+  int32_t max_output_size = -1, iou_threshold = 50, top_k = -1;
+  int32_t coord_start = 2, score_index = 1, id_index = 0;
+  bool force_suppress = false, return_indices = false, invalid_to_bottom = true;
+};
 
 std::unique_ptr<Attrs> parse_nms(const AttrText& text) {
   auto a = std::make_unique<NmsAttrs>();
@@ -162,19 +172,15 @@ void nms_kernel(const NodeInfo& n, const Buffers& b) {
 }
 
 Operator non_max_suppression() {
-  Operator op;
-  op.name = "non_max_suppression";
+  Operator op("non_max_suppression", takes<2>, nms_shape, first_precision, nms_kernel, kByKernel,
+              kOneThread);
   op.aliases = {"vision.non_max_suppression"};
-  op.arity = [](const Attrs*) { return 2; };
   op.parse = parse_nms;
-  op.shape = nms_shape;
-  op.precision = [](const NodeInfo& n) { return std::vector<int>{n.in_precision[0]}; };
-  op.sound = [](const NodeInfo& n) { return n.in_sound[0] && n.in_precision[0] >= 2; };
+  op.sound = filler_fits;
   op.cost = [](const NodeInfo& n) { return 20 * n.in[0][0]; };
   op.scratch = [](const NodeInfo& n) {
     return n.in[0][1] * static_cast<int64_t>(sizeof(int32_t));
   };
-  op.kernel = nms_kernel;
   return op;
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "ir/ir.h"
 #include "plan/arena.h"
-#include "plan/ir.h"
 #include "plan/lower.h"
 #include "plan/step.h"
 
@@ -22,7 +22,7 @@ struct View {
   int64_t offset = 0;
 
   // The same tensor with the pixels around it.
-  View with(const Border& b) const {
+  View with(const Padding& b) const {
     View v = *this;
     v.offset -= b.top * row_stride + b.left * pixel_stride;
     v.dims.h += b.top + b.bottom, v.dims.w += b.left + b.right;
@@ -33,7 +33,7 @@ struct View {
 // Pixels around `inside` that get one code (in its storage).
 struct Fill {
   View inside;
-  Border border;
+  Padding padding;
 };
 
 struct Step {
@@ -41,19 +41,19 @@ struct Step {
     kKernel,  // the node's own kernel, on int32 row-major tensors
     kPack,    // entry -> tensors[0]
     kUnpack,  // tensors[0] -> entry
-    kConv, kMaxPool, kSum,  // windows of `in`, then the program
-    kMap,     // the program alone
+    kConv, kMaxPool, kSum,  // windows of `in`, then the epilogue
+    kMap,     // the epilogue alone
   };
   Kind kind = Kind::kKernel;
   int64_t node = -1;   // of the graph, that stands for the step
   int64_t entry = -1;  // kPack, kUnpack
   Dims dims;           // of what is computed
-  View in;             // windows: the input with the border that they read
+  View in;             // windows: the input with the padding that they read
   ConvSpec conv;
-  PoolSpec pool;       // kConv: if not empty, the program runs on these maxima
-  std::vector<MapOp> program;
+  PoolSpec pool;       // kConv: if not empty, the epilogue runs on these maxima
+  std::vector<MapOp> epilogue;
   int slots = 0;
-  std::vector<View> tensors;  // of the program
+  std::vector<View> tensors;  // of the epilogue
   std::vector<Fill> fills;    // to be done before
 };
 
@@ -64,7 +64,7 @@ struct Plan {
   int64_t images = 1;
   std::vector<int64_t> offset;  // per entry: of the int32 tensor; kNoOffset where there is none
   int64_t bytes = 0;            // of the arena
-  std::deque<std::vector<int32_t>> constants;  // that programs point to
+  std::deque<std::vector<int32_t>> constants;  // that epilogues point to
   std::deque<std::vector<int8_t>> weights;     // that steps point to; not needed any more when they are packed
 };
 

@@ -12,7 +12,8 @@ std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed) {
   return computing_order(ir, needed, &done);
 }
 
-std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed, std::vector<char>* done) {
+std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed,
+                                 std::vector<char>* done) {
   constexpr char kUnderWay = 1, kDone = 2;
   std::vector<int> order;
   std::vector<int> stack(needed.rbegin(), needed.rend());
@@ -36,34 +37,32 @@ std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed, s
 namespace {
 
 // Far more than networks need; bounds the time and memory that a graph can cost.
-constexpr int kMostPasses = 8;
-constexpr size_t kMostRegion = 64;
-constexpr int64_t kMostGrowth = 4;  // values made for each of the graph's
+constexpr int kMaxPasses = 8;
+constexpr size_t kMaxRegion = 64;
+constexpr int64_t kMaxGrowth = 4;  // values made for each of the graph's
 
 int64_t stored_bytes(const Value& v) { return bytes_of(storage_for(v.range)); }
 
 bool is_elementwise(const Value& v) { return v.kind == Kind::kMap || v.kind == Kind::kJoin; }
 
-bool never_decreases(const Value& v) {
-  switch (v.code) {
-    case OpCode::kAdd: case OpCode::kMax: case OpCode::kMin: case OpCode::kFloorShift:
-    case OpCode::kLeftShift: case OpCode::kAddTensor: case OpCode::kMaxTensor: return true;
-    case OpCode::kMul:
-      return v.constant.channels
-                 ? std::all_of(v.constant.channels, v.constant.channels + v.dims.c, [](int32_t c) { return c >= 0; })
-                 : v.constant.value >= 0;
-    default: return false;
+bool never_decreases(const Ir& ir, int v) {
+  const Value& value = ir[v];
+  switch (facts(value.primitive).order) {
+    case Order::kAny: break;
+    case Order::kKept: return true;
+    case Order::kKeptByFactor: return value.kind == Kind::kMap && ir.spread(value).low >= 0;
   }
+  return false;
 }
 
-// Whether a pool can be a part of the convolution whose results it takes. Then the rows that a window covers are
-// computed at a time, and threads that share the work compute some twice.
+// Whether a pool can be a part of the convolution whose results it takes. Then the rows that a
+// window covers are computed at a time, and threads that share the work compute some twice.
 bool takes_pool(const Value& conv, const Value& pool) {
-  constexpr int64_t kMostPixels = 1024, kMostShared = 3;
+  constexpr int64_t kMaxPixels = 1024, kMaxShared = 3;
   const ConvSpec& window = pool.conv;
   return conv.kind == Kind::kConv && conv.pool.empty() && conv.conv.groups == 1 &&
-         window.kernel_h * ((pool.dims.w - 1) * window.stride_w + window.kernel_w) <= kMostPixels &&
-         window.kernel_h <= kMostShared * window.stride_h;
+         window.kernel_h * ((pool.dims.w - 1) * window.stride_w + window.kernel_w) <= kMaxPixels &&
+         window.kernel_h <= kMaxShared * window.stride_h;
 }
 
 class Rearranging {
@@ -71,15 +70,16 @@ class Rearranging {
   Rearranging(Ir* ir, std::vector<int>* needed) : ir_(*ir), needed_(*needed) {}
 
   void run() {
-    most_values_ = kMostGrowth * ir_.size();
-    // A move takes a pool or concat nearer to the end of the graph, where the next pass may find more to do.
+    max_values_ = kMaxGrowth * ir_.size();
+    // A move takes a pool or concat nearer to the end of the graph, where the next pass may find
+    // more to do.
     bool moved = true;
-    for (int passes = 0; moved && passes < kMostPasses; ++passes) {
+    for (int passes = 0; moved && passes < kMaxPasses; ++passes) {
       moved = false;
       find_users();
       for (int v : order_) {
         const Kind kind = ir_[v].kind;
-        if (kind == Kind::kMaxPool || kind == Kind::kConcat) moved |= move_behind(v);
+        if (kind == Kind::kMaxPool || kind == Kind::kConcat) moved |= move_after(v);
       }
       if (moved) replace();
     }
@@ -92,14 +92,15 @@ class Rearranging {
     for (int v : order_)
       for (int in : ir_[v].inputs) users_[static_cast<size_t>(in)].push_back(v);
     place_.assign(static_cast<size_t>(ir_.size()), 0);
-    for (size_t i = 0; i < order_.size(); ++i) place_[static_cast<size_t>(order_[i])] = static_cast<int>(i);
+    for (size_t i = 0; i < order_.size(); ++i)
+      place_[static_cast<size_t>(order_[i])] = static_cast<int>(i);
     outside_.assign(static_cast<size_t>(ir_.size()), 0);
     for (int v : needed_) outside_[static_cast<size_t>(v)] = 1;
     replaced_.clear();
   }
 
-  // What stands for v since this pass began. Moves are independent: a region belongs to one of them, so that
-  // what find_users() found stays true of all that later ones look at.
+  // What stands for v since this pass began. Moves are independent: a region belongs to one of
+  // them, so that what find_users() found stays true of all that later ones look at.
   int current(int v) const {
     const auto it = replaced_.find(v);
     return it == replaced_.end() ? v : it->second;
@@ -113,17 +114,21 @@ class Rearranging {
 
   // Moves a pool in front of the operations that follow a convolution, of which it becomes a part.
   bool move_into_conv(int v) {
-    const auto is_used_once = [&](int u) { return !outside_[static_cast<size_t>(u)] && users(u).size() == 1; };
+    const auto is_used_once = [&](int u) {
+      return !outside_[static_cast<size_t>(u)] && users(u).size() == 1;
+    };
     std::vector<int> chain;
     int u = ir_[v].inputs[0];
-    for (; is_used_once(u) && ir_[u].kind == Kind::kMap && never_decreases(ir_[u]); u = ir_[u].inputs[0])
+    for (; is_used_once(u) && ir_[u].kind == Kind::kMap && never_decreases(ir_, u);
+         u = ir_[u].inputs[0])
       chain.push_back(u);
-    if (!is_used_once(u) || !takes_pool(ir_[u], ir_[v]) || ir_.size() + static_cast<int>(chain.size()) >= most_values_)
+    if (!is_used_once(u) || !takes_pool(ir_[u], ir_[v]) ||
+        ir_.size() + static_cast<int>(chain.size()) >= max_values_)
       return false;
     Value conv = ir_[u];
     const Value& pool = ir_[v];
     conv.pool = {pool.conv.kernel_h, pool.conv.kernel_w, pool.conv.stride_h, pool.conv.stride_w,
-                 pool.border.top,    pool.border.left,   conv.dims};
+                 pool.padding.top,    pool.padding.left,   conv.dims};
     conv.dims = pool.dims;
     ir_.node = conv.node;
     int moved = ir_.make(std::move(conv));
@@ -136,52 +141,56 @@ class Rearranging {
     return true;
   }
 
-  // Moves v behind the element-wise operations that depend on nothing but it.
-  bool move_behind(int v) {
+  // Moves v after the element-wise operations that depend on nothing but it.
+  bool move_after(int v) {
     const bool pools = ir_[v].kind == Kind::kMaxPool;
     if (outside_[static_cast<size_t>(v)]) return false;
-    const std::vector<int> region = region_behind(v, pools);
+    const std::vector<int> region = region_after(v, pools);
     std::set<int> inside(region.begin(), region.end());
     inside.insert(v);
     const auto leaves = [&](int u) {
       return outside_[static_cast<size_t>(u)] ||
-             std::any_of(users(u).begin(), users(u).end(), [&](int user) { return inside.count(user) == 0; });
+             std::any_of(users(u).begin(), users(u).end(),
+                         [&](int user) { return inside.count(user) == 0; });
     };
     if (leaves(v)) return false;
     std::vector<int> exits;
     int64_t bytes = 0;
     for (int u : region)
       if (leaves(u)) exits.push_back(u), bytes += stored_bytes(ir_[u]);
-    // What leaves in several forms costs more than maxima of 32 bits, computed before there are several.
+    // What leaves in several forms costs more than maxima of 32 bits, computed before.
     if (pools && exits.size() > 1 && move_into_conv(v)) return true;
     const int64_t before = stored_bytes(pools ? ir_[current(ir_[v].inputs[0])] : ir_[v]);
-    if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before)) return false;
-    const auto copies = static_cast<int64_t>(region.size()) * (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));
-    if (ir_.size() + copies > most_values_ || (!pools && !has_room(v, region))) return false;
+    if (exits.empty() || (pools ? bytes >= before : exits.size() != 1 || bytes > before))
+      return false;
+    const auto copies = static_cast<int64_t>(region.size()) *
+                        (pools ? 1 : static_cast<int64_t>(ir_[v].inputs.size()));
+    if (ir_.size() + copies > max_values_ || (!pools && !has_room(v, region))) return false;
     pools ? pool_last(v, region, exits) : concat_last(v, region, exits[0]);
     return true;
   }
 
   // Whether the constants of a region may be cut for the inputs of a concatenation.
   bool has_room(int v, const std::vector<int>& region) const {
-    const auto cut = std::count_if(region.begin(), region.end(), [&](int u) { return ir_[u].constant.channels != nullptr; });
+    const auto cut = std::count_if(region.begin(), region.end(),
+                                   [&](int u) { return ir_[u].constant.channels != nullptr; });
     const auto padding = kChannelPadding * static_cast<int64_t>(ir_[v].inputs.size());
     return ir_.has_room(cut * (ir_[v].dims.c + padding));
   }
 
   // The element-wise operations that depend on nothing but v, in computing order.
-  std::vector<int> region_behind(int v, bool pools) const {
+  std::vector<int> region_after(int v, bool pools) const {
     std::vector<int> region;
     std::set<int> inside = {v}, places;  // places in order_ of what may belong
     const auto push_users = [&](int u) {
       for (int user : users(u)) places.insert(place_[static_cast<size_t>(user)]);
     };
     push_users(v);
-    while (!places.empty() && region.size() < kMostRegion) {
+    while (!places.empty() && region.size() < kMaxRegion) {
       const int u = order_[static_cast<size_t>(*places.begin())];
       places.erase(places.begin());
       const Value& value = ir_[u];
-      const bool belongs = is_elementwise(value) && (!pools || never_decreases(value)) &&
+      const bool belongs = is_elementwise(value) && (!pools || never_decreases(ir_, u)) &&
                            std::all_of(value.inputs.begin(), value.inputs.end(),
                                        [&](int in) { return inside.count(in) != 0; });
       if (!belongs) continue;
@@ -243,7 +252,7 @@ class Rearranging {
   std::vector<int> place_;  // in order_
   std::vector<char> outside_;
   std::map<int, int> replaced_;  // in this pass
-  int64_t most_values_ = 0;
+  int64_t max_values_ = 0;
 };
 
 }  // namespace

@@ -3,17 +3,18 @@
 
 #include <vector>
 
-#include "plan/ir.h"
+#include "ir/ir.h"
 
 namespace cvm {
 
 // Values in the order in which they can be computed: those that `needed` follow from.
 std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed);
 // The same without those that are `done`, one item per value, which it brings up to date.
-std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed, std::vector<char>* done);
+std::vector<int> computing_order(const Ir& ir, const std::vector<int>& needed,
+                                 std::vector<char>* done);
 
 // A maximum over windows commutes with operations that never decrease, and
-// those of one element with joining channels. Both move behind the operations
+// those of one element with joining channels. Both move after the operations
 // that follow them, so that these join the step in front and what is pooled or
 // joined is narrow. Where what is pooled is made of a convolution alone and
 // used in several forms, the maximum moves in front of all that and becomes

@@ -71,7 +71,7 @@ void ThreadPool::open(Loop* loop) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     Loop** end = &first_;
-    while (*end) end = &(*end)->behind;
+    while (*end) end = &(*end)->after;
     *end = loop;
     wanted_ += loop->helpers;
     start_workers(loop->helpers);
@@ -84,8 +84,8 @@ void ThreadPool::open(Loop* loop) {
 void ThreadPool::close(Loop* loop) {
   std::lock_guard<std::mutex> lock(mutex_);
   Loop** at = &first_;
-  while (*at != loop) at = &(*at)->behind;
-  *at = loop->behind;
+  while (*at != loop) at = &(*at)->after;
+  *at = loop->after;
   wanted_ -= loop->helpers;
 }
 
@@ -121,7 +121,7 @@ ThreadPool::Loop* ThreadPool::join(int* thread) {
     }
     if (stop_) return nullptr;
     Loop* loop = first_;
-    while (loop && loop->helpers == 0) loop = loop->behind;
+    while (loop && loop->helpers == 0) loop = loop->after;
     if (!loop) continue;  // others were faster
     --loop->helpers;
     --wanted_;

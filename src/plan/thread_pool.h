@@ -39,7 +39,7 @@ class ThreadPool {
     int threads = 1;              // that joined; under mutex_
     std::atomic<int> inside{0};   // workers in the loop; raised under mutex_
     std::atomic<int64_t> next{0};  // first index not handed out yet
-    Loop* behind = nullptr;       // in the list; under mutex_
+    Loop* after = nullptr;        // in the list; under mutex_
 
     Loop(void (*f)(const void*, int64_t, int64_t, int), const void* b, int64_t n, int64_t g, int most)
         : call(f), body(b), count(n), grain(g), helpers(most) {}

@@ -40,7 +40,7 @@ constexpr Shape kShapes[] = {
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// A layer whose every piece is one of the largest, with a usual program behind.
+// A layer whose every piece is one of the largest, with a usual epilogue after.
 struct Layer {
   const Isa& isa;
   Shape s;
@@ -70,10 +70,11 @@ struct Layer {
     }
     for (int64_t k = 0; k < s.side * s.side; ++k) pixels.push_back(pixel(k / s.side, k % s.side));
     for (int64_t t = 0; t < s.kernel; ++t) taps.push_back(t * width * s.in);
-    for (OpCode code : {OpCode::kMul, OpCode::kAdd, OpCode::kFloorShift, OpCode::kMax, OpCode::kStore}) {
-      MapOp op{code};
-      op.value = code == OpCode::kFloorShift ? 9 : 0;
-      if (code == OpCode::kMul || code == OpCode::kAdd) op.channels = constants.data();
+    using P = Primitive;
+    for (P p : {P::kMul, P::kAdd, P::kFloorShift, P::kMax, P::kStore}) {
+      MapOp op{p, p == P::kStore ? Operand::kTensor : Operand::kConstant};
+      op.value = p == P::kFloorShift ? 9 : 0;
+      if (p == P::kMul || p == P::kAdd) op.channels = constants.data();
       op.storage = Storage::kByte;
       ops.push_back(op);
     }

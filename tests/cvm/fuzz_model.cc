@@ -16,8 +16,8 @@
 
 namespace {
 
-constexpr unsigned long long kMostWork = 3000000;     // gas of a model that is run
-constexpr unsigned long long kMostLoaded = 300000000;  // of one that is loaded
+constexpr unsigned long long kMaxWork = 3000000;     // gas of a model that is run
+constexpr unsigned long long kMaxLoaded = 300000000;  // of one that is loaded
 
 unsigned long long size_of(int (*get)(void*, unsigned long long*), void* net) {
   unsigned long long size = 0;
@@ -56,7 +56,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   load_params(params);
   unsigned long long gas = 0;
   const bool has_cost = CVMAPIGetGasFromGraphFile(symbol.c_str(), &gas) == 0;
-  if (has_cost && gas > kMostLoaded) return 0;
+  if (has_cost && gas > kMaxLoaded) return 0;
   std::string results[2];
   for (int device : {CVM_DEVICE_FORMAL, CVM_DEVICE_CPU}) {
     void* net = nullptr;
@@ -64,7 +64,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         CVMAPILoadModel(symbol.data(), static_cast<int>(symbol.size()), params.data(),
                         static_cast<int>(params.size()), &net, device, 0);
     // Beyond the limit of the cost a model may load, but would run for days.
-    const bool runs = status == 0 && has_cost && gas <= kMostWork;
+    const bool runs = status == 0 && has_cost && gas <= kMaxWork;
     std::string& result = results[device == CVM_DEVICE_CPU];
     result = runs ? run(net) : std::to_string(status);
     CVMAPIFreeModel(net);

@@ -25,7 +25,7 @@ extern const Isa kAvxVnniOfAvx512;  // avxvnni.cc, compiled for AVX-512
 
 namespace {
 
-constexpr int kSlots = 4;  // that programs use
+constexpr int kSlots = 4;  // that epilogues use
 
 std::mt19937_64 generator;
 
@@ -83,8 +83,8 @@ void write(char* p, Storage s, int32_t v) {
 
 int32_t wrap(int64_t x) { return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(x))); }
 
-// A random program with its tensors, constants and tables.
-struct Program {
+// A random epilogue with its tensors, constants and tables.
+struct Epilogue {
   static constexpr int kTensors = 4;
   std::vector<MapOp> ops;
   std::vector<std::vector<int32_t>> constants;  // and tables
@@ -95,19 +95,22 @@ struct Program {
   int64_t depth;  // channels of a tensor
   int pixels;
 
-  Program(const Piece& piece, bool loads)
+  Epilogue(const Piece& piece, bool loads)
       : slots(kSlots * kSlotElements), depth(piece.channel + piece.channels + pick(0, 1) * pick(0, 40)), pixels(piece.pixels) {
     for (int t = 0; t < kTensors; ++t) {
       storage[t] = one_of({Storage::kByte, Storage::kShort, Storage::kInt});
       tensors.emplace_back(pixels * depth * bytes_of(storage[t]));
     }
     place();
-    if (loads) add(OpCode::kLoad);
-    for (int s = 0; s < kSlots; ++s) add(OpCode::kSave).index = s;
-    for (int64_t n = pick(0, 12); n > 0; --n) add(static_cast<OpCode>(pick(0, static_cast<int64_t>(OpCode::kLookUp))));
-    add(OpCode::kStore);
+    if (loads) add(Primitive::kLoad, Operand::kTensor);
+    for (int k = 0; k < kSlots; ++k) add(Primitive::kStore, Operand::kSlot).index = k;
+    for (int64_t n = pick(0, 12); n > 0; --n) {
+      const auto primitive = static_cast<Primitive>(pick(0, static_cast<int64_t>(kLastPrimitive)));
+      add(primitive, operand_of(primitive));
+    }
+    add(Primitive::kStore, Operand::kTensor);
   }
-  Program(const Program& other) = delete;
+  Epilogue(const Epilogue& other) = delete;
 
   void place() {
     for (int t = 0; t < kTensors; ++t)
@@ -115,32 +118,34 @@ struct Program {
         places[t][i] = tensors[static_cast<size_t>(t)].data.data() + i * depth * bytes_of(storage[t]);
   }
 
-  MapOp& add(OpCode code) {
-    MapOp op{code};
-    const bool slot = code >= OpCode::kSave && code <= OpCode::kMaxSlot;
+  static Operand operand_of(Primitive primitive) {
+    if (primitive == Primitive::kStore) return one_of({Operand::kTensor, Operand::kSlot});
+    const bool any = facts(primitive).joins || primitive == Primitive::kLoad;
+    return any ? one_of({Operand::kConstant, Operand::kTensor, Operand::kSlot}) : Operand::kConstant;
+  }
+
+  MapOp& add(Primitive primitive, Operand operand) {
+    MapOp op{primitive, operand};
+    const bool slot = operand == Operand::kSlot, tensor = operand == Operand::kTensor;
     op.index = static_cast<int>(pick(0, slot ? kSlots - 1 : kTensors - 1));
-    if (!slot) op.storage = storage[op.index];
-    if (code == OpCode::kStore && op.storage == Storage::kByte) constant(OpCode::kMax, 0);
-    if (code >= OpCode::kAdd && code <= OpCode::kMin) {
+    if (tensor) op.storage = storage[op.index];
+    if (primitive == Primitive::kStore && tensor && op.storage == Storage::kByte)
+      ops.push_back({Primitive::kMax, Operand::kConstant});
+    if (primitive == Primitive::kFloorShift || primitive == Primitive::kLeftShift) {
+      op.value = static_cast<int32_t>(pick(0, 31));
+    } else if (primitive == Primitive::kLookUp) {
+      op.value = static_cast<int32_t>(pick(0, 300));
+      constants.push_back(random_vector<int32_t>(op.value + 1, -1000000, 1000000));
+      op.table = constants.back().data();
+    } else if (operand == Operand::kConstant) {
       op.value = static_cast<int32_t>(pick(-1000, 1000));
       if (pick(0, 1)) {
         constants.push_back(random_vector<int32_t>(padded(depth), -100000, 100000));
         op.channels = constants.back().data();
       }
-    } else if (code == OpCode::kFloorShift || code == OpCode::kLeftShift) {
-      op.value = static_cast<int32_t>(pick(0, 31));
-    } else if (code == OpCode::kLookUp) {
-      op.value = static_cast<int32_t>(pick(0, 300));
-      constants.push_back(random_vector<int32_t>(op.value + 1, -1000000, 1000000));
-      op.table = constants.back().data();
     }
     ops.push_back(op);
     return ops.back();
-  }
-  void constant(OpCode code, int32_t value) {
-    MapOp op{code};
-    op.value = value;
-    ops.push_back(op);
   }
 
   void run(int32_t v, int i, int64_t c, std::vector<Memory>& to) const {
@@ -148,29 +153,19 @@ struct Program {
     for (const MapOp& op : ops) {
       char* place = nullptr;
       int32_t u = op.channels ? op.channels[c] : op.value;
-      if (op.code <= OpCode::kStore) {
-        place = to[static_cast<size_t>(op.index)].data.data() + (i * depth + c) * bytes_of(op.storage);
+      if (op.operand == Operand::kTensor) {
+        char* const tensor = to[static_cast<size_t>(op.index)].data.data();
+        place = tensor + (i * depth + c) * bytes_of(op.storage);
         u = read(place, op.storage);
-      } else if (op.code <= OpCode::kMaxSlot) {
+      } else if (op.operand == Operand::kSlot) {
         u = slot[op.index];
       }
-      const int64_t a = v, b = u;
-      switch (op.code) {
-        case OpCode::kLoad: case OpCode::kRestore: v = u; break;
-        case OpCode::kAddTensor: case OpCode::kAddSlot: case OpCode::kAdd: v = wrap(a + b); break;
-        case OpCode::kSubTensor: case OpCode::kSubSlot: v = wrap(a - b); break;
-        case OpCode::kReverseSubTensor: case OpCode::kReverseSubSlot: v = wrap(b - a); break;
-        case OpCode::kMulTensor: case OpCode::kMulSlot: case OpCode::kMul: v = wrap(a * b); break;
-        case OpCode::kMaxTensor: case OpCode::kMaxSlot: case OpCode::kMax: v = std::max(v, u); break;
-        case OpCode::kMin: v = std::min(v, u); break;
-        case OpCode::kStore: write(place, op.storage, v); break;
-        case OpCode::kSave: slot[op.index] = v; break;
-        case OpCode::kFloorShift: v >>= op.value; break;
-        case OpCode::kLeftShift: v = wrap(static_cast<int64_t>(static_cast<uint64_t>(a) << op.value)); break;
-        case OpCode::kNegate: v = wrap(-a); break;
-        case OpCode::kAbs: v = wrap(std::abs(a)); break;
-        case OpCode::kLookUp: v = op.table[std::min(std::max(v, 0), op.value)]; break;
-      }
+      if (op.primitive == Primitive::kStore)
+        place ? write(place, op.storage, v) : void(slot[op.index] = v);
+      else if (op.primitive == Primitive::kLookUp)
+        v = op.table[std::min(std::max(v, 0), op.value)];
+      else
+        v = wrap(facts(op.primitive).apply(v, u));
     }
   }
 };
@@ -180,7 +175,7 @@ void require(bool good, const Isa& isa, const Piece& piece) {
   if (good) return;
   std::printf("%s differs in a %s of %d pixels, channels %lld + %lld\n", isa.name, kind, piece.pixels,
               static_cast<long long>(piece.channel), static_cast<long long>(piece.channels));
-  for (int k = 0; k < piece.num_ops; ++k) std::printf(" %d", static_cast<int>(piece.ops[k].code));
+  for (int k = 0; k < piece.num_ops; ++k) std::printf(" %s,", facts(piece.ops[k].primitive).name);
   std::printf("\n");
   std::exit(1);
 }
@@ -188,16 +183,16 @@ void require(bool good, const Isa& isa, const Piece& piece) {
 // Runs kernel(piece) and compares all tensors with those of value(pixel, channel).
 template <class AnyPiece, class Kernel, class Value>
 void check(const Isa& isa, AnyPiece& piece, bool loads, Kernel kernel, Value value) {
-  Program program(piece, loads);
-  piece.ops = program.ops.data();
-  piece.num_ops = static_cast<int>(program.ops.size());
-  piece.places = program.places;
-  piece.slots = program.slots.data();
-  std::vector<Memory> expected = program.tensors;
+  Epilogue epilogue(piece, loads);
+  piece.ops = epilogue.ops.data();
+  piece.num_ops = static_cast<int>(epilogue.ops.size());
+  piece.places = epilogue.places;
+  piece.slots = epilogue.slots.data();
+  std::vector<Memory> expected = epilogue.tensors;
   for (int i = 0; i < piece.pixels; ++i)
-    for (int64_t c = 0; c < piece.channels; ++c) program.run(value(i, c), i, piece.channel + c, expected);
+    for (int64_t c = 0; c < piece.channels; ++c) epilogue.run(value(i, c), i, piece.channel + c, expected);
   kernel(piece);
-  for (size_t t = 0; t < expected.size(); ++t) require(expected[t].data == program.tensors[t].data, isa, piece);
+  for (size_t t = 0; t < expected.size(); ++t) require(expected[t].data == epilogue.tensors[t].data, isa, piece);
 }
 
 void shape(Piece& piece, int pixels, int channels, int64_t multiple) {

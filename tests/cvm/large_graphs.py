@@ -60,7 +60,7 @@ def pools_that_widen_and_narrow(n: int) -> tuple[bytes, bytes]:
 
 
 @builder
-def pools_behind_pools(n: int) -> tuple[bytes, bytes]:
+def pools_after_pools(n: int) -> tuple[bytes, bytes]:
     g = GraphWriter()
     y = g.data((1, 1, 4, 4), 16)
     for _ in range(n):
@@ -148,7 +148,7 @@ def one_head_often(n: int) -> tuple[bytes, bytes]:
 
 
 @builder
-def borders_around_borders(n: int) -> tuple[bytes, bytes]:
+def paddings_around_paddings(n: int) -> tuple[bytes, bytes]:
     g = GraphWriter()
     y = g.data((1, 1, 1, 1), 8)
     rows = [g.param(f"p{v}", np.full((1, 1, 1, 1), v), 8) for v in (1, 2)]
@@ -158,7 +158,7 @@ def borders_around_borders(n: int) -> tuple[bytes, bytes]:
 
 
 @builder
-def additions_behind_nested_limits(n: int) -> tuple[bytes, bytes]:
+def additions_after_nested_limits(n: int) -> tuple[bytes, bytes]:
     g = GraphWriter()
     x = g.data((1, 1, 1, 1), 24)
     one = g.param("one", np.ones(1), 2)
@@ -206,7 +206,7 @@ def one_table_for_all(n: int) -> tuple[bytes, bytes]:
 
 
 @builder
-def one_border_for_all(n: int) -> tuple[bytes, bytes]:
+def one_padding_for_all(n: int) -> tuple[bytes, bytes]:
     g = GraphWriter()
     x, rows = g.data((1, 1, 1, 4), 8), g.param("rows", np.zeros((1, 1, 2**18, 4)), 8)
     for _ in range(n):

@@ -1,7 +1,7 @@
 """Seeded random graphs that look like quantized networks, for the parts of the planner that fuse.
 
 Convolutions and dense layers with the chains of element-wise operators that
-requantize their results, borders and joined channels made by concatenation,
+requantize their results, paddings and joined channels made by concatenation,
 residual additions, pooling, tables, and now and then an operator that only
 has a kernel. random_graphs.py --networks runs them.
 """
@@ -46,7 +46,7 @@ class NetworkGraph(RandomGraph):
         x = self.one_of(recent)
         steps: list[Callable[[Entry], object]] = [self.chain]
         if len(x.shape) == 4:
-            steps += [self.conv_block] * 6 + [self.pool_block] * 3 + [self.bordered] * 2 + [self.residual] * 2
+            steps += [self.conv_block] * 6 + [self.pool_block] * 3 + [self.padded] * 2 + [self.residual] * 2
             steps += [self.channels] * 2 + [self.head] + [self.between]
         elif len(x.shape) == 2:
             steps += [self.dense_block] * 3 + [self.residual, self.channels, self.between]
@@ -159,7 +159,7 @@ class NetworkGraph(RandomGraph):
 
     def conv_block(self, x: Entry) -> None:
         for _ in range(self.one_of([1, 1, 1, 2, 3])):
-            self.conv_chain(self.border(x) if self.chance(0.2) else x)
+            self.conv_chain(self.pad(x) if self.chance(0.2) else x)
 
     def conv_chain(self, x: Entry) -> None:
         c = x.shape[1]
@@ -179,7 +179,7 @@ class NetworkGraph(RandomGraph):
             self.chain(y)
 
     def stem(self, x: Entry) -> None:
-        """A pool close behind a convolution, used in several forms."""
+        """A pool close after a convolution, used in several forms."""
         for _ in range(self.pick(0, 2)):
             x = self.link(x, x)
         y = self.pool(x)
@@ -257,7 +257,7 @@ class NetworkGraph(RandomGraph):
         for _ in range(self.one_of([0, 1, 1, 2])):
             self.chain(y)
 
-    def border(self, x: Entry) -> Entry:
+    def pad(self, x: Entry) -> Entry:
         """Constant rows and columns around x."""
         if self.chance(0.7):
             x = self.narrow(x, 8)
@@ -267,25 +267,25 @@ class NetworkGraph(RandomGraph):
         for axis in axes:
             if self.chance(0.15):
                 value = self.pick(-int_range(8), int_range(8))
-                self.note("concatenate", "borders of several values")
-            before, behind = self.one_of([(1, 1), (1, 1), (0, 1), (1, 0), (2, 1), (0, 3)])
+                self.note("concatenate", "paddings of several values")
+            before, after = self.one_of([(1, 1), (1, 1), (0, 1), (1, 0), (2, 1), (0, 3)])
             parts = [x]
-            for k, count in ((0, before), (1, behind)):
+            for k, count in ((0, before), (1, after)):
                 shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
                 if count:
                     other = value if self.chance(0.97) else value // 2 + 1
                     values = np.full(shape, other)
                     parts.insert(len(parts) if k else 0, self.param(shape, max(2, abs(other).bit_length() + 1, bits), values))
             out = list(x.shape)
-            out[axis] += before + behind
+            out[axis] += before + after
             if math.prod(out) > self.most:
                 break
-            x = self.add("concatenate", parts, tuple(out), max(self.bits[e] for e in parts), "border", axis=axis)
+            x = self.add("concatenate", parts, tuple(out), max(self.bits[e] for e in parts), "padding", axis=axis)
         return x
 
-    def bordered(self, x: Entry) -> None:
+    def padded(self, x: Entry) -> None:
         for _ in range(self.one_of([1, 1, 2])):
-            y = self.border(x)
+            y = self.pad(x)
             for _ in range(self.one_of([1, 1, 2])):
                 self.one_of([self.conv_chain, self.conv_chain, self.pool_block, self.chain])(y)
 

@@ -57,9 +57,9 @@ FILES: dict[str, tuple[int, tuple[bytes, bytes]]] = {
     ),
     # This it refused by luck.
     "params short by one byte": (RUNTIME, (dump(example()[1]), EXAMPLE_PARAMS[:-1])),
-    # And these are models: its own writer leaves stale bytes behind params,
+    # And these are models: its own writer leaves stale bytes after params,
     # which models in use have, and inputs are clamped, not checked.
-    "bytes behind params": (ACCEPTED, (dump(example()[1]), EXAMPLE_PARAMS + bytes(8))),
+    "bytes after params": (ACCEPTED, (dump(example()[1]), EXAMPLE_PARAMS + bytes(8))),
 }
 
 
@@ -89,7 +89,7 @@ def test_input_of_minus_128_is_clamped(ctx: cvm.Context) -> None:
     assert cvm.load(symbol, params, ctx).infer(struct.pack("2b", -128, -127)) == bytes([127, 127])
 
 
-def test_a_golden_network_has_bytes_behind_its_params(golden: Path) -> None:
+def test_a_golden_network_has_bytes_after_its_params(golden: Path) -> None:
     params = (golden / "mnist_mlp" / "params").read_bytes()
     assert len(params_bytes({k.decode(): v for k, v in read_params(params).items()})) < len(params)
     cvm.load(golden / "mnist_mlp" / "symbol", params)

@@ -121,7 +121,7 @@ def test_what_is_no_input(precision: int) -> None:
         model.infer(np.zeros((4, 1), "i1" if precision == 8 else "<i4"))
 
 
-def test_zero_size_items_are_not_read_behind() -> None:
+def test_zero_size_items_are_not_read_past() -> None:
     g = GraphWriter()
     x = g.data((1, 2**24), 8)
     model = cvm.load(*g.build([g.op("relu", [x], x.shape)]))

@@ -50,7 +50,7 @@ def test_networks_agree() -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         seen += compare(seed, kind=NetworkGraph).seen
-    tags = ["conv2d: depthwise", "conv2d: grouped", "concatenate: border", "concatenate: borders of several values"]
+    tags = ["conv2d: depthwise", "conv2d: grouped", "concatenate: padding", "concatenate: paddings of several values"]
     tags += ["concatenate: the same twice", "concatenate: different widths", "max_pool2d: ceil rounds up", "sum: global"]
     assert all(seen[tag] > 5 for tag in [*tags, "flatten: spatial", "head: the input", "cvm_lut", "large graphs"])
 

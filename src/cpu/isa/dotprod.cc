@@ -11,7 +11,9 @@ struct Dotprod : Vectors128 {
   struct Weights {
     int8x16_t low, high;
   };
-  CVM_INLINE static Weights load_weights(const int8_t* p) { return {vld1q_s8(p), vld1q_s8(p + 16)}; }
+  CVM_INLINE static Weights load_weights(const int8_t* p) {
+    return {vld1q_s8(p), vld1q_s8(p + 16)};
+  }
   CVM_INLINE static Dwords broadcast(const uint8_t* p) { return vcreate_s8(signed_bytes(p)); }
   CVM_INLINE static Reg dot(Reg sum, Dwords x, Weights w) {
     return {vdotq_lane_s32(sum.low, w.low, x, 0), vdotq_lane_s32(sum.high, w.high, x, 0)};
@@ -21,7 +23,9 @@ struct Dotprod : Vectors128 {
   using ColumnWeights = Weights;
   static constexpr int kColumnBytes = 32;
   static void pack_column(const int8_t (*w)[kGroup], char* to) { std::memcpy(to, w, kColumnBytes); }
-  CVM_INLINE static ColumnWeights load_column_weights(const char* p) { return load_weights(reinterpret_cast<const int8_t*>(p)); }
+  CVM_INLINE static ColumnWeights load_column_weights(const char* p) {
+    return load_weights(reinterpret_cast<const int8_t*>(p));
+  }
   CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) {
     return {vdotq_s32(sum.low, x.low, w.low), vdotq_s32(sum.high, x.high, w.high)};
   }
@@ -36,10 +40,12 @@ struct Dotprod : Vectors128 {
     const uint16x8_t a = pairs(r0, r1), b = pairs(r2, r3);
     return {flip(vzip1q_u16(a, b)), flip(vzip2q_u16(a, b))};
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Rows) {
     return interleave(load_bytes(r0), load_bytes(r1), load_bytes(r2), load_bytes(r3));
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask n) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Mask n) {
     return interleave(load_bytes(r0, n), load_bytes(r1, n), load_bytes(r2, n), load_bytes(r3, n));
   }
 };

@@ -1,7 +1,7 @@
-// The inner loops of one instruction set, behind one table.
+// The inner loops of one instruction set, as one table.
 //
 // Each call runs a small piece of a step on the calling thread: a few pixels
-// times a few channels, whose int32 values stay in registers until the program
+// times a few channels, whose int32 values stay in registers until the epilogue
 // of the step has stored them. Loops over pieces, addresses and threads are the
 // same for all instruction sets and lie outside (cpu/steps.cc).
 #pragma once
@@ -14,7 +14,7 @@ namespace cvm {
 
 constexpr int kMaxPixels = 16;  // of a piece
 
-// The program of a piece and where its elements lie.
+// The epilogue of a piece and where its elements lie.
 struct Piece {
   const MapOp* ops;
   int num_ops;
@@ -25,9 +25,9 @@ struct Piece {
 };
 constexpr int64_t kSlotElements = kMaxPixels * 64;
 
-// v[i][c] = bias[c] + sum over taps t and k < run of (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k],
-// in = unsigned bytes.
-// Up to 3 bytes behind the last real byte of a run are read and multiplied by 0.
+// v[i][c] = bias[c] + sum over taps t and k < run of
+// (in[i][taps[t] + k] + byte_offset) * weight[c][t * run + k], in = unsigned bytes.
+// Up to 3 bytes after the last real byte of a run are read and multiplied by 0.
 struct Widened;
 struct ConvPiece : Piece {
   const uint8_t* const* in;  // per pixel
@@ -39,9 +39,9 @@ struct ConvPiece : Piece {
   Widened* widened = nullptr;  // if the instruction set widens
 };
 
-// The inputs of the pixels of a piece in 16 bits, made when a panel first needs them; panels deeper than kMostWidened
-// never do.
-constexpr int64_t kMostWidened = 1 << 16;
+// The inputs of the pixels of a piece in 16 bits, made when a panel first needs them; panels deeper
+// than kMaxWidened never do.
+constexpr int64_t kMaxWidened = 1 << 16;
 struct Widened {
   int16_t* inputs;  // [pixel][tap][k]
   bool valid;       // false where other pixels begin
@@ -74,20 +74,22 @@ struct Isa {
   int conv_pixels;       // most pixels of a ConvPiece
   int panel;             // channels of a ConvPiece
   int map_pixels, map_channels;              // most of a map or window piece
-  int depthwise_pixels, depthwise_channels;  // most of a DepthwisePiece; channels: also the multiple to cut at
+  // Most of a DepthwisePiece; channels are cut at multiples.
+  int depthwise_pixels, depthwise_channels;
 
-  // Packed size in bytes of one panel of that depth (a multiple of 4), and packing: `rows` holds `channels` <= panel
-  // rows of `depth` weights; missing channels are zero.
+  // Packed size in bytes of one panel of that depth (a multiple of 4), and packing: `rows` holds
+  // `channels` <= panel rows of `depth` weights; missing channels are zero.
   int64_t (*panel_bytes)(int64_t depth);
   void (*pack)(const int8_t* rows, int64_t channels, int64_t depth, void* to);
   // Weights of all channels, given as [channel][kernel_h][kernel_w].
   int64_t (*depthwise_bytes)(int64_t channels, int kernel_h, int kernel_w);
-  void (*pack_depthwise)(const int8_t* weights, int64_t channels, int kernel_h, int kernel_w, void* to);
+  void (*pack_depthwise)(const int8_t* weights, int64_t channels, int kernel_h, int kernel_w,
+                         void* to);
 
   void (*conv)(const ConvPiece&);
   void (*depthwise)(const DepthwisePiece&);
   void (*window)(const WindowPiece&);
-  void (*map)(const Piece&);  // the program starts with kLoad
+  void (*map)(const Piece&);  // the epilogue starts with kLoad
 };
 
 // The best one that this machine has, or the one that CVM_ISA names (runtime

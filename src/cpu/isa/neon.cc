@@ -54,13 +54,20 @@ struct Neon : Vectors128 {
     }
     return sum;
   }
-  CVM_INLINE static int16x8_t widen(Bytes b) { return vreinterpretq_s16_u16(vsubl_u8(b, vdup_n_u8(128))); }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows n) {
-    return {{widen(load_bytes(r0)), widen(load_bytes(r1)), widen(load_bytes(r2)), widen(load_bytes(r3))},
+  CVM_INLINE static int16x8_t widen(Bytes b) {
+    return vreinterpretq_s16_u16(vsubl_u8(b, vdup_n_u8(128)));
+  }
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Rows n) {
+    return {{widen(load_bytes(r0)), widen(load_bytes(r1)), widen(load_bytes(r2)),
+             widen(load_bytes(r3))},
             n.count < kGroup ? n.count : kGroup};
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask n) {
-    return {{widen(load_bytes(r0, n)), widen(load_bytes(r1, n)), widen(load_bytes(r2, n)), widen(load_bytes(r3, n))}, kGroup};
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Mask n) {
+    return {{widen(load_bytes(r0, n)), widen(load_bytes(r1, n)), widen(load_bytes(r2, n)),
+             widen(load_bytes(r3, n))},
+            kGroup};
   }
 };
 

@@ -21,12 +21,13 @@ struct Scalar {
   using Mask = int;
   static Mask first(int n) { return n; }
 
-  // Values behind the channels of a piece may be anything: they wrap.
+  // Values after the channels of a piece may be anything: they wrap.
   template <class F>
   CVM_INLINE static Reg each(Reg a, Reg b, F f) {
     Reg c;
     for (int k = 0; k < kLanes; ++k)
-      c.x[k] = static_cast<int32_t>(f(static_cast<uint32_t>(a.x[k]), static_cast<uint32_t>(b.x[k])));
+      c.x[k] =
+          static_cast<int32_t>(f(static_cast<uint32_t>(a.x[k]), static_cast<uint32_t>(b.x[k])));
     return c;
   }
   template <class T>
@@ -54,9 +55,15 @@ struct Scalar {
     for (int32_t& y : v.x) y = x;
     return v;
   }
-  CVM_INLINE static Reg add(Reg a, Reg b) { return each(a, b, [](uint32_t x, uint32_t y) { return x + y; }); }
-  CVM_INLINE static Reg sub(Reg a, Reg b) { return each(a, b, [](uint32_t x, uint32_t y) { return x - y; }); }
-  CVM_INLINE static Reg mul(Reg a, Reg b) { return each(a, b, [](uint32_t x, uint32_t y) { return x * y; }); }
+  CVM_INLINE static Reg add(Reg a, Reg b) {
+    return each(a, b, [](uint32_t x, uint32_t y) { return x + y; });
+  }
+  CVM_INLINE static Reg sub(Reg a, Reg b) {
+    return each(a, b, [](uint32_t x, uint32_t y) { return x - y; });
+  }
+  CVM_INLINE static Reg mul(Reg a, Reg b) {
+    return each(a, b, [](uint32_t x, uint32_t y) { return x * y; });
+  }
   CVM_INLINE static Reg max(Reg a, Reg b) {
     for (int k = 0; k < kLanes; ++k) a.x[k] = a.x[k] > b.x[k] ? a.x[k] : b.x[k];
     return a;
@@ -119,11 +126,15 @@ struct Scalar {
   CVM_INLINE static ColumnWeights load_column_weights(const char* p) {
     return load_weights(reinterpret_cast<const int8_t*>(p));
   }
-  CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) { return dot(sum, x, w); }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Rows) {
+  CVM_INLINE static Reg column_dot(Reg sum, const Columns& x, const ColumnWeights& w) {
+    return dot(sum, x, w);
+  }
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Rows) {
     return interleave(r0, r1, r2, r3, kLanes);
   }
-  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2, const uint8_t* r3, Mask n) {
+  CVM_INLINE static Columns interleave(const uint8_t* r0, const uint8_t* r1, const uint8_t* r2,
+                                       const uint8_t* r3, Mask n) {
     Columns d = {};
     const uint8_t* rows[kGroup] = {r0, r1, r2, r3};
     for (int c = 0; c < n; ++c)

@@ -1,6 +1,6 @@
 // 8 lanes in two registers of NEON. See kernels.h.
 //
-// Products are of signed bytes: the top bit of a byte of memory is flipped, which takes 128 off its value.
+// Products are of signed bytes: the top bit of a byte of memory is flipped, which takes 128 off.
 #pragma once
 
 #include <arm_neon.h>
@@ -14,7 +14,8 @@ namespace {
 struct Vectors128 {
   static constexpr int kLanes = 8;
   static constexpr int kWeights = 2;
-  static constexpr int kTile = 6;  // 24 sums, 4 registers of weights, and those of activations and products
+  // 24 sums, 4 registers of weights, and those of activations and products
+  static constexpr int kTile = 6;
   static constexpr int kByteOffset = -128;
   struct Reg {
     int32x4_t low, high;
@@ -30,7 +31,9 @@ struct Vectors128 {
   }
   CVM_INLINE static Reg load(const uint8_t* p) { return widen_bytes(load_bytes(p)); }
   CVM_INLINE static void store(int32_t* p, Reg v) { vst1q_s32(p, v.low), vst1q_s32(p + 4, v.high); }
-  CVM_INLINE static void store(int16_t* p, Reg v) { vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.low), v.high)); }
+  CVM_INLINE static void store(int16_t* p, Reg v) {
+    vst1q_s16(p, vqmovn_high_s32(vqmovn_s32(v.low), v.high));
+  }
   CVM_INLINE static void store(uint8_t* p, Reg v) { vst1_u8(p, bytes(v)); }
 
   // A part of the lanes goes through memory.
@@ -64,12 +67,18 @@ struct Vectors128 {
   CVM_INLINE static Reg mul(Reg a, Reg b) {
     return wrapped(vmulq_u32(bits(a.low), bits(b.low)), vmulq_u32(bits(a.high), bits(b.high)));
   }
-  CVM_INLINE static Reg max(Reg a, Reg b) { return {vmaxq_s32(a.low, b.low), vmaxq_s32(a.high, b.high)}; }
-  CVM_INLINE static Reg min(Reg a, Reg b) { return {vminq_s32(a.low, b.low), vminq_s32(a.high, b.high)}; }
+  CVM_INLINE static Reg max(Reg a, Reg b) {
+    return {vmaxq_s32(a.low, b.low), vmaxq_s32(a.high, b.high)};
+  }
+  CVM_INLINE static Reg min(Reg a, Reg b) {
+    return {vminq_s32(a.low, b.low), vminq_s32(a.high, b.high)};
+  }
   CVM_INLINE static Reg abs(Reg a) { return {vabsq_s32(a.low), vabsq_s32(a.high)}; }
   CVM_INLINE static int32x4_t shift(int32_t n) { return vdupq_n_s32(n); }
   CVM_INLINE static Reg shift_right(Reg a, int32x4_t n) { return shift_left(a, vnegq_s32(n)); }
-  CVM_INLINE static Reg shift_left(Reg a, int32x4_t n) { return {vshlq_s32(a.low, n), vshlq_s32(a.high, n)}; }
+  CVM_INLINE static Reg shift_left(Reg a, int32x4_t n) {
+    return {vshlq_s32(a.low, n), vshlq_s32(a.high, n)};
+  }
   CVM_INLINE static Reg gather(const int32_t* table, Reg index) {
     int32_t x[kLanes];
     store(x, index);
@@ -87,7 +96,8 @@ struct Vectors128 {
   CVM_INLINE static Bytes max_bytes(Bytes a, Bytes b) { return vmax_u8(a, b); }
   CVM_INLINE static Reg widen_bytes(Bytes b) {
     const uint16x8_t x = vmovl_u8(b);
-    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(x))), vreinterpretq_s32_u32(vmovl_high_u16(x))};
+    return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(x))),
+            vreinterpretq_s32_u32(vmovl_high_u16(x))};
   }
 
   // Four of them, flipped before they become a vector: the vector units have enough to do.
@@ -104,7 +114,9 @@ struct Vectors128 {
     return {vreinterpretq_s32_u32(low), vreinterpretq_s32_u32(high)};
   }
 
-  CVM_INLINE static Bytes bytes(Reg v) { return vqmovn_u16(vqmovun_high_s32(vqmovun_s32(v.low), v.high)); }
+  CVM_INLINE static Bytes bytes(Reg v) {
+    return vqmovn_u16(vqmovun_high_s32(vqmovun_s32(v.low), v.high));
+  }
 
   // Unrolled, so that it does not become a call for which all registers are saved.
   template <class T>

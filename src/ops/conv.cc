@@ -1,26 +1,13 @@
-// conv2d, dense, max_pool2d, upsampling.
-#include "ops/nn.h"
-
+// conv2d and dense.
 #include <algorithm>
-#include <limits>
 
 #include "ops/arith.h"
+#include "ops/attr_reader.h"
+#include "ops/lowering.h"
+#include "ops/window.h"
 
 namespace cvm {
 namespace {
-
-constexpr int64_t kMaxBounded = 4096;  // bound of strides, padding, dilation, scale
-
-void expect_pair(const Tuple& pair, int64_t low, const char* what) {
-  if (pair.size() != 2)
-    logic_error("attribute '", what, "' is ", to_string(pair), ", expected two items");
-  for (int64_t item : pair) expect_range(item, low, kMaxBounded, what);
-}
-
-void expect_text(const std::string& found, const char* expected, const char* what) {
-  if (found != expected)
-    logic_error("attribute '", what, "' is ", quoted(found), ", expected '", expected, "'");
-}
 
 // conv2d and dense: operands of at most 8 bits, `terms` products per output.
 std::vector<int> product_precision(const NodeInfo& n, int64_t terms) {
@@ -32,7 +19,67 @@ std::vector<int> product_precision(const NodeInfo& n, int64_t terms) {
   return {bits};
 }
 
+// ---- both, lowered: a dense layer is a convolution whose window is all of its input
+
+// Bytes of the packed weights at most: what a window reads, and the channels of a group, are padded.
+int64_t packed_bytes(const ConvSpec& s, int64_t in, int64_t out) {
+  constexpr int64_t kPanel = 32, kRun = 4;
+  const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b * b; };
+  if (s.groups == in && in == out) return up(out, kPanel) * up(s.kernel_h, kRun) * s.kernel_w;
+  return s.groups * up(out / s.groups, kPanel) * up(in / s.groups, kRun) * s.kernel_h * s.kernel_w;
+}
+
+// The range of a convolution's results, exact for its weights.
+Range sums(const ConvSpec& spec, int64_t channels, int64_t depth, Range in) {
+  Range all = {INT64_MAX, INT64_MIN};
+  for (int64_t c = 0; c < channels; ++c) {
+    int32_t positive = 0, total = 0;
+    for (int64_t k = 0; k < depth; ++k) {
+      const int32_t w = spec.weights[c * depth + k];
+      total += w;
+      positive += w > 0 ? w : 0;
+    }
+    const int64_t negative = int64_t{total} - positive, bias = spec.bias ? spec.bias[c] : 0;
+    all.low = std::min(all.low, positive * in.low + negative * in.high + bias);
+    all.high = std::max(all.high, positive * in.high + negative * in.low + bias);
+  }
+  return all;
+}
+
+int lower_products(Lowering& l, int x, ConvSpec spec, Padding padding, Dims out) {
+  const int64_t count = l.param(1).count;
+  if (!l.spend(packed_bytes(spec, l[x].dims.c, out.c) + count) || !l.spend_integers(out.c))
+    return kNone;
+  spec.weights = l.weights(1);
+  if (l.node().in.size() == 3) {
+    const Param& b = l.param(2);
+    if (!b) return kNone;
+    std::vector<int32_t> bias(static_cast<size_t>(out.c));
+    for (int64_t c = 0; c < out.c; ++c) bias[static_cast<size_t>(c)] = b[c];
+    spec.bias = l.ir().keep(std::move(bias));
+  }
+  Value v;
+  v.kind = Kind::kConv;
+  v.dims = out;
+  v.inputs = {x};
+  v.conv = spec;
+  v.padding = padding;
+  Range in = l[x].range;
+  if (!padding.empty()) in = {std::min<int64_t>(in.low, 0), std::max<int64_t>(in.high, 0)};
+  v.range = sums(spec, out.c, count / out.c, in);
+  const int64_t bound = int_max(l.node().out_precision[0]);
+  v.range = {std::max(v.range.low, -bound), std::min(v.range.high, bound)};
+  return l.ir().make(std::move(v));
+}
+
 // ---- conv2d ----------------------------------------------------------------
+
+struct Conv2dAttrs : Attrs {
+  int32_t channels = 0, groups = 1;
+  Tuple kernel_size, strides = {1, 1}, padding = {0, 0}, dilation = {1, 1};
+  std::string layout = "NCHW", kernel_layout = "OIHW", out_layout = "__undef__", out_dtype = "same";
+  bool use_bias = true;
+};
 
 std::unique_ptr<Attrs> parse_conv2d(const AttrText& text) {
   auto a = std::make_unique<Conv2dAttrs>();
@@ -118,21 +165,39 @@ void conv2d_kernel(const NodeInfo& n, const Buffers& b) {
         }
 }
 
+int lower_conv2d(Lowering& l) {
+  const auto& a = l.node().as<Conv2dAttrs>();
+  const int x = l.param(1) ? l.value(0) : kNone;
+  if (x == kNone) return kNone;
+  ConvSpec spec;
+  spec.kernel_h = a.kernel_size[0], spec.kernel_w = a.kernel_size[1];
+  spec.stride_h = a.strides[0], spec.stride_w = a.strides[1];
+  spec.dilation_h = a.dilation[0], spec.dilation_w = a.dilation[1];
+  spec.groups = a.groups;
+  const Padding padding{a.padding[0], a.padding[1], a.padding[0], a.padding[1], 0};
+  if (spec.kernel_h * spec.kernel_w > kMaxTaps || !grows_little(l[x].dims, padding)) return kNone;
+  const Shape& y = l.node().out[0];
+  return lower_products(l, x, spec, padding, {y[0], y[2], y[3], y[1]});
+}
+
 Operator conv2d() {
-  Operator op;
-  op.name = "conv2d";
-  op.arity = [](const Attrs* a) { return static_cast<const Conv2dAttrs*>(a)->use_bias ? 3 : 2; };
+  Operator op(
+      "conv2d", [](const Attrs* a) { return static_cast<const Conv2dAttrs*>(a)->use_bias ? 3 : 2; },
+      conv2d_shape, [](const NodeInfo& n) { return product_precision(n, products_per_output(n)); },
+      conv2d_kernel, lower_conv2d, kOneThread);
   op.parse = parse_conv2d;
-  op.shape = conv2d_shape;
-  op.precision = [](const NodeInfo& n) { return product_precision(n, products_per_output(n)); };
   op.cost = [](const NodeInfo& n) {
     return 3 * products_per_output(n) + (n.as<Conv2dAttrs>().use_bias ? 1 : 0);
   };
-  op.kernel = conv2d_kernel;
   return op;
 }
 
 // ---- dense -----------------------------------------------------------------
+
+struct DenseAttrs : Attrs {
+  int32_t units = 0;
+  bool use_bias = true;
+};
 
 std::unique_ptr<Attrs> parse_dense(const AttrText& text) {
   auto a = std::make_unique<DenseAttrs>();
@@ -167,141 +232,30 @@ void dense_kernel(const NodeInfo& n, const Buffers& b) {
     }
 }
 
+int lower_dense(Lowering& l) {
+  const int x = l.param(1) ? l.value(0) : kNone;
+  if (x == kNone) return kNone;
+  const Dims in = l[x].dims;
+  ConvSpec spec;
+  spec.kernel_h = in.h, spec.kernel_w = in.w;
+  if (in.h * in.w > kMaxTaps) return kNone;
+  return lower_products(l, x, spec, {}, {in.n, 1, 1, l.node().out[0][1]});
+}
+
 Operator dense() {
-  Operator op;
-  op.name = "dense";
-  op.arity = [](const Attrs* a) { return static_cast<const DenseAttrs*>(a)->use_bias ? 3 : 2; };
+  Operator op(
+      "dense", [](const Attrs* a) { return static_cast<const DenseAttrs*>(a)->use_bias ? 3 : 2; },
+      dense_shape, [](const NodeInfo& n) { return product_precision(n, n.in[0][1]); }, dense_kernel,
+      lower_dense, kOneThread);
   op.parse = parse_dense;
-  op.shape = dense_shape;
-  op.precision = [](const NodeInfo& n) { return product_precision(n, n.in[0][1]); };
   op.cost = [](const NodeInfo& n) {
     return 3 * n.in[1][1] + (n.as<DenseAttrs>().use_bias ? 1 : 0);
   };
-  op.kernel = dense_kernel;
-  return op;
-}
-
-// ---- max_pool2d ------------------------------------------------------------
-
-std::unique_ptr<Attrs> parse_pool(const AttrText& text) {
-  auto a = std::make_unique<PoolAttrs>();
-  AttrReader in(text);
-  in.required("pool_size", &a->pool_size);
-  in.optional("strides", &a->strides);
-  in.optional("padding", &a->padding);
-  in.optional("layout", &a->layout);
-  in.optional("ceil_mode", &a->ceil_mode);
-  in.finish();
-  return a;
-}
-
-void check_pool(const PoolAttrs& a) {
-  if (a.pool_size.size() != 2)
-    logic_error("attribute 'pool_size' is ", to_string(a.pool_size), ", expected two items");
-  expect_pair(a.strides, 1, "strides");
-  if (a.padding.size() != 1 && a.padding.size() != 2)
-    logic_error("attribute 'padding' is ", to_string(a.padding), ", expected one or two items");
-  for (int64_t pad : a.padding) expect_range(pad, 0, kMaxBounded, "padding");
-  expect_text(a.layout, "NCHW", "layout");
-}
-
-std::vector<Shape> pool_shape(const NodeInfo& n) {
-  const auto& a = n.as<PoolAttrs>();
-  check_pool(a);
-  const Shape& x = n.in[0];
-  expect_rank(x, 4, "the input");
-  Shape out = {x[0], x[1], 0, 0};
-  for (int i : {0, 1}) {
-    const int64_t pool = a.pool_size[i], stride = a.strides[i], pad = a.pad(i), extent = x[2 + i];
-    if (pool <= pad || pool > extent + 2 * pad)
-      logic_error("attribute 'pool_size' has the item ", pool, ", expected more than the padding ",
-                  pad, " and at most the padded extent ", extent + 2 * pad);
-    const int64_t room = extent + 2 * pad - pool;
-    out[2 + i] = (a.ceil_mode ? room + stride - 1 : room) / stride + 1;
-    if ((out[2 + i] - 1) * stride - pad >= extent)
-      logic_error("ceil_mode makes the last window start outside the input of extent ", extent);
-  }
-  return {out};
-}
-
-void pool_kernel(const NodeInfo& n, const Buffers& b) {
-  const auto& a = n.as<PoolAttrs>();
-  const Shape &x = n.in[0], &y = n.out[0];
-  int32_t* out = b.out[0];
-  for (int64_t plane = 0; plane < y[0] * y[1]; ++plane) {
-    const int32_t* in = b.in[0] + plane * x[2] * x[3];
-    for (int64_t p = 0; p < y[2]; ++p)
-      for (int64_t q = 0; q < y[3]; ++q) {
-        int32_t best = std::numeric_limits<int32_t>::min();
-        const int64_t row0 = p * a.strides[0] - a.pad(0), col0 = q * a.strides[1] - a.pad(1);
-        for (int64_t r = row0; r < row0 + a.pool_size[0]; ++r)
-          for (int64_t c = col0; c < col0 + a.pool_size[1]; ++c)
-            if (r >= 0 && r < x[2] && c >= 0 && c < x[3]) best = std::max(best, in[r * x[3] + c]);
-        *out++ = best;
-      }
-  }
-}
-
-Operator max_pool2d() {
-  Operator op;
-  op.name = "max_pool2d";
-  op.arity = [](const Attrs*) { return 1; };
-  op.parse = parse_pool;
-  op.shape = pool_shape;
-  op.precision = [](const NodeInfo& n) { return std::vector<int>{n.in_precision[0]}; };
-  op.cost = [](const NodeInfo& n) {
-    const auto& a = n.as<PoolAttrs>();
-    return a.pool_size[0] * a.pool_size[1];
-  };
-  op.kernel = pool_kernel;
-  return op;
-}
-
-// ---- upsampling ------------------------------------------------------------
-
-std::unique_ptr<Attrs> parse_upsampling(const AttrText& text) {
-  auto a = std::make_unique<UpsamplingAttrs>();
-  AttrReader in(text);
-  in.required("scale", &a->scale);
-  in.optional("layout", &a->layout);
-  in.optional("method", &a->method);
-  in.finish();
-  return a;
-}
-
-std::vector<Shape> upsampling_shape(const NodeInfo& n) {
-  const auto& a = n.as<UpsamplingAttrs>();
-  const Shape& x = n.in[0];
-  expect_rank(x, 4, "the input");
-  expect_range(a.scale, 1, kMaxBounded, "scale");
-  expect_text(a.layout, "NCHW", "layout");
-  expect_text(a.method, "NEAREST_NEIGHBOR", "method");
-  return {{x[0], x[1], x[2] * a.scale, x[3] * a.scale}};
-}
-
-void upsampling_kernel(const NodeInfo& n, const Buffers& b) {
-  const int32_t scale = n.as<UpsamplingAttrs>().scale;
-  const Shape &x = n.in[0], &y = n.out[0];
-  int32_t* out = b.out[0];
-  for (int64_t plane = 0; plane < y[0] * y[1]; ++plane)
-    for (int64_t h = 0; h < y[2]; ++h)
-      for (int64_t w = 0; w < y[3]; ++w)
-        *out++ = b.in[0][(plane * x[2] + h / scale) * x[3] + w / scale];
-}
-
-Operator upsampling() {
-  Operator op;
-  op.name = "upsampling";
-  op.arity = [](const Attrs*) { return 1; };
-  op.parse = parse_upsampling;
-  op.shape = upsampling_shape;
-  op.precision = [](const NodeInfo& n) { return std::vector<int>{n.in_precision[0]}; };
-  op.kernel = upsampling_kernel;
   return op;
 }
 
 }  // namespace
 
-std::vector<Operator> nn_operators() { return {conv2d(), dense(), max_pool2d(), upsampling()}; }
+std::vector<Operator> conv_operators() { return {conv2d(), dense()}; }
 
 }  // namespace cvm
