@@ -2,8 +2,9 @@
 network (Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019, section 4.2, with
 calibration data).
 
-What the bias is corrected by in `mrt.ops.layer_weights` is what rounded weights do to the mean of the outputs, for the inputs of the float
-network. Here the integer network runs on samples, and what is left is measured, with all that rounded and clipped inputs do.
+What the bias is corrected by in `mrt.ops.layer_weights` is what rounded weights do to the mean of the outputs, for the
+inputs of the float network. Here the integer network runs on samples, and what is left is measured, with all that rounded and
+clipped inputs do.
 """
 import numpy as np
 
