@@ -17,7 +17,7 @@ SHOWN_PROBLEMS = 50
 
 def run_configured(path, action):
     """Load and check a configuration and call `action(settings)`; problems of the configuration end as a line each on stderr.
-    Returns the exit status, 0 or 1; other errors are for `command.guarded`."""
+    Returns the exit status, 0 or 1; other errors are for `guard.guarded`."""
     settings = None
     try:
         found = config.find(path)

@@ -11,7 +11,7 @@ import numpy as np
 from mrt import sim_quant_helper as sim
 from mrt.arithmetic import MAX_BITS
 from mrt.errors import ModelError, MRTError
-from mrt.frontend import mxnet_params as params_file
+from mrt.frontend import mxnet_params
 from mrt.quantization.calibrate import Channels, Sensitivity
 from mrt.quantization.input_precisions import InputPrecisions
 from mrt.quantization.techniques import SETTINGS, checked_techniques
@@ -134,7 +134,7 @@ def arrays(grams, samples):
 def read_arrays(path):
     """(grams, samples) as `arrays` took them, from a params file."""
     grams, samples = {}, []
-    for name, value in params_file.read_arrays(path, (GRAM, SAMPLE)).items():
+    for name, value in mxnet_params.read_arrays(path, (GRAM, SAMPLE)).items():
         if name.startswith(SAMPLE):
             samples.append(value)
             continue

@@ -31,7 +31,7 @@ constexpr Primitive kLastPrimitive = Primitive::kLookUp;
 enum class Operand : uint8_t {
   kConstant,  // one integer for all channels, or one for each; only joins have one for each
   kTensor,    // the same element of a tensor
-  kSlot,      // the same element of what an earlier operation of the program has left in a slot
+  kSlot,      // the same element of what an earlier operation of the epilogue has left in a slot
 };
 
 // Whether results never decrease as v does not: never sure, always, or if u is a constant factor

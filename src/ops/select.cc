@@ -35,17 +35,22 @@ std::vector<Shape> take_shape(const NodeInfo& n) {
   return {out};
 }
 
-void take_kernel(const NodeInfo& n, const Buffers& b) {
+// x as (outer, extent, inner), and how many of `extent` are taken.
+struct TakeExtents {
+  int64_t outer, extent, inner, indices;
+};
+
+TakeExtents take_extents(const NodeInfo& n) {
   const auto& a = n.as<TakeAttrs>();
   const Shape& x = n.in[0];
-  int64_t outer = 1, extent = size_of(x), inner = 1;
-  if (a.axis) {
-    const size_t axis = normal_axis(*a.axis, static_cast<int64_t>(x.size()), "axis");
-    outer = size_of(x, 0, axis);
-    extent = x[axis];
-    inner = size_of(x, axis + 1, x.size());
-  }
   const int64_t indices = size_of(n.in[1]);
+  if (!a.axis) return {1, size_of(x), 1, indices};
+  const size_t axis = normal_axis(*a.axis, static_cast<int64_t>(x.size()), "axis");
+  return {size_of(x, 0, axis), x[axis], size_of(x, axis + 1, x.size()), indices};
+}
+
+void take_kernel(const NodeInfo& n, const Buffers& b) {
+  const auto [outer, extent, inner, indices] = take_extents(n);
   int32_t* out = b.out[0];
   for (int64_t i = 0; i < outer; ++i)
     for (int64_t k = 0; k < indices; ++k, out += inner) {
@@ -55,22 +60,13 @@ void take_kernel(const NodeInfo& n, const Buffers& b) {
 }
 
 std::unique_ptr<Loop> take_loop(const NodeInfo& n) {
-  const auto& a = n.as<TakeAttrs>();
-  const Shape& x = n.in[0];
-  int64_t outer = 1, extent = size_of(x), inner = 1;
-  if (a.axis) {
-    const size_t axis = normal_axis(*a.axis, static_cast<int64_t>(x.size()), "axis");
-    outer = size_of(x, 0, axis);
-    extent = x[axis];
-    inner = size_of(x, axis + 1, x.size());
-  }
-  const int64_t indices = size_of(n.in[1]);
-  return make_loop(outer * indices, kGrain / inner,
-                   [=](const Buffers& b, int64_t begin, int64_t end) {
+  const TakeExtents t = take_extents(n);
+  return make_loop(t.outer * t.indices, kGrain / t.inner,
+                   [t](const Buffers& b, int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i) {
-                       const int64_t k = clamp_index(b.in[1][i % indices], extent);
-                       const int64_t from = i / indices * extent + k;
-                       copy_run(b.in[0] + from * inner, inner, b.out[0] + i * inner);
+                       const int64_t k = clamp_index(b.in[1][i % t.indices], t.extent);
+                       const int64_t from = i / t.indices * t.extent + k;
+                       copy_run(b.in[0] + from * t.inner, t.inner, b.out[0] + i * t.inner);
                      }
                    });
 }

@@ -3,7 +3,7 @@
 // Each call runs a small piece of a step on the calling thread: a few pixels
 // times a few channels, whose int32 values stay in registers until the epilogue
 // of the step has stored them. Loops over pieces, addresses and threads are the
-// same for all instruction sets and lie outside (cpu/steps.cc).
+// same for all instruction sets and lie outside (cpu/*_step.cc).
 #pragma once
 
 #include <cstdint>
